@@ -1,0 +1,113 @@
+"""The `ncjax` command: thin and typed; each command is a function of the library."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import tyro
+
+from ncjax import checks, measure, parallel, plots, training, ufm
+
+_Unprefixed = tyro.conf.arg(name="")
+
+
+def landscape(
+    grid: Annotated[ufm.Grid, _Unprefixed],
+    run: Path = Path("runs/landscape"),
+    chunk: int = 256,
+    backend: parallel.Backend = "shard_map",
+) -> None:
+    """Sweep unconstrained feature models: solve, certify and tabulate every critical point.
+
+    Everything listed is combined with everything else, for each loss. Interrupted, the same
+    command goes on where it stopped.
+
+    Args:
+        grid: what to sweep.
+        run: folder for the table (Parquet parts under points/) and the figure.
+        chunk: points in one compiled call; fewer need less memory.
+        backend: how devices are used.
+    """
+    print(f"writing to {run}")
+    with jax.enable_x64(True):
+        table = ufm.landscape(grid, run, chunk=chunk, backend=backend)
+    print(ufm.summarize(table).to_string(index=False))
+    if "smallest_eigenvalue" in table:
+        figure = run / "figures" / "critical_points.png"
+        figure.parent.mkdir(exist_ok=True)
+        plots.critical_points(table, figure)
+        print(f"figure: {figure}")
+
+
+def train(
+    config: Annotated[training.TrainConfig, _Unprefixed],
+    run: Path = Path("runs/train"),
+    backend: parallel.Backend = "pmap",
+) -> None:
+    """Train a network far past zero error and measure its collapse on the way.
+
+    Interrupted, the same command goes on from the last checkpoint.
+
+    Args:
+        config: what to train.
+        run: folder for config, metrics, checkpoints and figures.
+        backend: how devices are used.
+    """
+    print(f"writing to {run}")
+    table = training.train(config, run, backend=backend)
+    columns = ["epoch", "loss", "accuracy", "test_accuracy", "nc1_pinv", "nc2_means"]
+    columns += ["nc3_self_duality", "nc4_agreement"]
+    kept = [name for name in columns if name in table]
+    print(table[kept].tail(5).to_string(index=False, float_format="{:.4g}".format))
+    for figure in plots.training_figures({config.loss: run}, run / "figures"):
+        print(f"figure: {figure}")
+
+
+def measure_(
+    file: Annotated[Path, tyro.conf.Positional],
+    out: Path | None = None,
+    center_w: bool = True,
+) -> None:
+    """Measure neural collapse in features of your own, from any framework.
+
+    The file holds `features` (N x d, before the last layer), integer `labels` (N) and, optionally,
+    the last layer: `W` (K x d, as in `torch.nn.Linear.weight`) and `b` (K).
+
+    Args:
+        file: an .npz file, written by `numpy.savez`.
+        out: folder for collapse.json and collapse.png; by default FILE without its ending.
+        center_w: subtract the mean row of W in NC2 and NC3.
+    """
+    out = file.with_suffix("") if out is None else out
+    numbers = measure.measure_file(file, out, center_W=center_w)
+    width = max(map(len, numbers))
+    for name, value in numbers.items():
+        shown = "undefined (vectors coincide)" if value is None else f"{value:.6g}"
+        print(f"{name:<{width}}  {shown}")
+    print(f"written: {out / 'collapse.json'}, {out / 'collapse.png'}")
+
+
+_COMMANDS = {"landscape": landscape, "train": train, "measure": measure_}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs the command line; bad input ends in one paragraph on stderr and exit code 2.
+
+    Args:
+        args: the words after `ncjax`; those of the process if None.
+    """
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            _COMMANDS,
+            prog="ncjax",
+            description="Study neural collapse: landscapes, training runs, your own features.",
+            args=args,
+        )
+    except checks.InputError as error:
+        print(textwrap.fill(f"ncjax: {error}", 100), file=sys.stderr)
+        raise SystemExit(2) from None

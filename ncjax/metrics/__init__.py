@@ -1,0 +1,13 @@
+"""Neural-collapse metrics: accumulate class moments, then measure.
+
+`ClassMoments` (from `class_moments`, batch by batch, merged, or summed over devices) holds all that
+NC1 to NC3 and the bias metric need; `collapse` measures every variant by name. What needs the
+samples once more (nearest class centre, cosine margins) is in `sample_geometry`.
+"""
+
+from ncjax.metrics.collapse import Collapse as Collapse
+from ncjax.metrics.collapse import collapse as collapse
+from ncjax.metrics.moments import ClassMoments as ClassMoments
+from ncjax.metrics.moments import class_moments as class_moments
+from ncjax.metrics.samples import SampleGeometry as SampleGeometry
+from ncjax.metrics.samples import sample_geometry as sample_geometry

@@ -1,0 +1,191 @@
+"""One per-item function, many items, any number of devices: the only file that knows of devices.
+
+Two maps, each by `vmap`, `pmap` or `shard_map` as one argument says:
+
+* `across_devices` runs a function once per device; inside it collectives over `AXIS` join the
+  devices (`lax.psum(x, AXIS)`). Training steps and moments use it.
+* `sweep` runs a function once per item of a batch, many items a device, chunk by chunk, with a
+  random key per item. Landscapes use it.
+
+JAX maintains `pmap` as a wrapper over `shard_map` and recommends the latter for new code; both are
+tested to give the same numbers. `vmap` runs the same program on a single device, with as many
+virtual shards as asked for, and is the simplest to debug.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, PartitionSpec
+
+from ncjax import checks
+
+AXIS = "devices"
+"""The name of the mapped axis, for collectives in functions given to `across_devices`."""
+
+Backend = Literal["vmap", "pmap", "shard_map"]
+BACKENDS: tuple[str, ...] = ("vmap", "pmap", "shard_map")
+
+
+def across_devices(
+    fn: Callable[..., Any],
+    *,
+    in_axes: tuple[int | None, ...],
+    out_axes: tuple[int | None, ...] | int | None = 0,
+    backend: Backend = "shard_map",
+    devices: Sequence[jax.Device] | None = None,
+) -> Callable[..., Any]:
+    """Compiles `fn` to run once per device, on its slice of each sharded argument.
+
+    Args:
+        fn: the work of one device; positional arguments, collectives over `AXIS` allowed.
+        in_axes: per argument, 0 if its leading axis counts devices (fn sees it without that axis),
+            None if every device gets the whole of it.
+        out_axes: the same for the outputs; None promises that all devices return the same (as
+            after a `psum`).
+        backend: "shard_map", "pmap", or "vmap" (all shards on the default device).
+        devices: to run on; this process's devices if None. The leading axis of sharded arguments
+            is their number; with "vmap" it may have any length.
+
+    Returns:
+        A compiled function of the same arguments; equal calls to `across_devices` share it.
+
+    Raises:
+        InputError: unknown backend.
+    """
+    checks.check_choice("backend", backend, BACKENDS)
+    devices = tuple(jax.local_devices() if devices is None else devices)
+    return _compiled(fn, in_axes, out_axes, backend, devices)
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(
+    fn: Callable[..., Any],
+    in_axes: tuple[int | None, ...],
+    out_axes: tuple[int | None, ...] | int | None,
+    backend: Backend,
+    devices: tuple[jax.Device, ...],
+) -> Callable[..., Any]:
+    if backend == "vmap":
+        return jax.jit(jax.vmap(fn, in_axes=in_axes, out_axes=out_axes, axis_name=AXIS))
+    if backend == "pmap":
+        return jax.pmap(fn, AXIS, in_axes=in_axes, out_axes=out_axes, devices=devices)
+    mesh = Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
+    on_shard = _with_unit_axis(fn, in_axes, out_axes)
+    in_specs, out_specs = _specs(in_axes), _specs(out_axes)
+    # Unchecked, shard_map differentiates and reduces as pmap does, so that one fn serves both.
+    return jax.jit(
+        jax.shard_map(on_shard, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+    )
+
+
+def _specs(axes: tuple[int | None, ...] | int | None) -> Any:
+    if isinstance(axes, tuple):
+        return tuple(_specs(axis) for axis in axes)
+    return PartitionSpec() if axes is None else PartitionSpec(AXIS)
+
+
+def _with_unit_axis(
+    fn: Callable[..., Any],
+    in_axes: tuple[int | None, ...],
+    out_axes: tuple[int | None, ...] | int | None,
+) -> Callable[..., Any]:
+    """`fn` for shards that keep a device axis of length one, as `shard_map` passes them."""
+
+    def drop(axis: int | None, tree: Any) -> Any:
+        return tree if axis is None else jax.tree.map(lambda x: x[0], tree)
+
+    def add(axis: int | None, tree: Any) -> Any:
+        return tree if axis is None else jax.tree.map(lambda x: jnp.asarray(x)[None], tree)
+
+    def on_shard(*args: Any) -> Any:
+        outputs = fn(*map(drop, in_axes, args))
+        if isinstance(out_axes, tuple):
+            return tuple(map(add, out_axes, outputs))
+        return add(out_axes, outputs)
+
+    return on_shard
+
+
+def sweep(
+    fn: Callable[..., Any],
+    items: Any,
+    *,
+    key: jax.Array | None = None,
+    ids: np.ndarray | None = None,
+    chunk: int | None = None,
+    backend: Backend = "shard_map",
+    devices: Sequence[jax.Device] | None = None,
+) -> Any:
+    """Maps a function of one item over a batch of items.
+
+    Args:
+        fn: `fn(item)`, or `fn(key, item)` if `key` is given; a pytree of arrays in, another out.
+            Use one function object for many sweeps: it is compiled once per object and shape.
+        items: a pytree whose leaves share their leading axis `[B, ...]`.
+        key: a typed random key; the item numbered i gets `fold_in(key, i)`, so its randomness
+            depends neither on the chunks nor on the devices.
+        ids: the items' numbers, int `[B]`; 0 .. B-1 if None. Give them when these items are part
+            of a longer list.
+        chunk: items in one compiled call, all devices together; a short batch is padded to it. All
+            items at once if None.
+        backend: as in `across_devices`; "vmap" uses the default device alone.
+        devices: as in `across_devices`.
+
+    Returns:
+        The results as NumPy arrays, each leaf `[B, ...]`, in the order of the items.
+
+    Raises:
+        InputError: no item, leading axes that differ, a chunk below 1, unknown backend.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> sweep(lambda x: x**2, jnp.arange(5), chunk=2)
+        array([ 0,  1,  4,  9, 16], dtype=int32)
+    """
+    size = _batch_size(items)
+    ids = np.arange(size) if ids is None else ids
+    checks.check_shape("ids", ids, (size,), "[B]")
+    chunk = size if chunk is None else chunk
+    checks.check_count("chunk", chunk, 1)
+    devices = tuple(jax.local_devices() if devices is None else devices)
+    shards = 1 if backend == "vmap" else len(devices)
+    per_call = -(-chunk // shards) * shards
+    work = _per_device(fn, key is not None)
+    run = across_devices(work, in_axes=(None, 0, 0), backend=backend, devices=devices)
+    parts = []
+    for start in range(0, size, per_call):
+        # A short chunk repeats its last item, so that every call has the one compiled shape.
+        rows = np.minimum(np.arange(start, start + per_call), size - 1).reshape(shards, -1)
+        taken = jax.tree.map(lambda leaf, rows=rows: np.asarray(leaf)[rows], items)
+        parts.append(jax.device_get(run(key, ids[rows].astype(np.int32), taken)))
+    return jax.tree.map(lambda *leaves: _joined(leaves)[:size], *parts)
+
+
+def _joined(leaves: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Chunks `[shards, items a shard, ...]` as one array `[items, ...]`."""
+    return np.concatenate([np.reshape(leaf, (-1, *leaf.shape[2:])) for leaf in leaves])
+
+
+@functools.lru_cache(maxsize=256)
+def _per_device(fn: Callable[..., Any], keyed: bool) -> Callable[..., Any]:
+    def one(key: jax.Array | None, item_id: jax.Array, item: Any) -> Any:
+        return fn(jax.random.fold_in(key, item_id), item) if keyed else fn(item)
+
+    return jax.vmap(one, in_axes=(None, 0, 0))
+
+
+def _batch_size(items: Any) -> int:
+    sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(items)}
+    if len(sizes) != 1 or () in sizes or (0,) in sizes:
+        raise checks.reject(
+            "items",
+            f"leading axes {sorted(sizes)}",
+            "a pytree of arrays with one common, non-empty leading axis",
+        )
+    return sizes.pop()[0]

@@ -1,0 +1,213 @@
+"""Figures from tables and run folders, never from live objects: any of them can be made again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from ncjax import runs
+
+# Okabe and Ito's colours, told apart with every kind of colour vision.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LOSS_NAMES = {
+    "cross_entropy": "cross entropy",
+    "label_smoothing": "label smoothing",
+    "focal": "focal",
+    "mse": "MSE",
+}
+_STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "savefig.dpi": 200,
+}
+
+
+def critical_points(table: pd.DataFrame, path: Path) -> None:
+    """Every critical point of a sweep: objective against smallest Hessian eigenvalue, by rank.
+
+    One panel a loss. The objective is taken relative to the best symmetric configuration of the
+    point's own problem and the eigenvalue to mu = sqrt(lambda_w lambda_h), so that all
+    problems of a grid share the axes: 0 is a global minimiser, 1 its double.
+
+    Args:
+        table: from `ncjax.ufm.landscape`, with the dense spectrum.
+        path: where the PNG goes.
+    """
+    shown = table.assign(
+        excess=table["objective"] / table["theory_value"] - 1,
+        curvature=table["smallest_eigenvalue"] / np.sqrt(table["lambda_w"] * table["lambda_h"]),
+    )
+    kinds = list(dict.fromkeys(shown["loss"]))
+    ranks = sorted(shown["rank"].unique())
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(2.0 * len(kinds) + 1.3, 2.7), layout="constrained")
+        axes = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+        for ax, loss in zip(axes, kinds, strict=True):
+            for number, rank in enumerate(ranks):
+                points = shown[(shown["loss"] == loss) & (shown["rank"] == rank)]
+                color, marker = COLORS[number % 7], MARKERS[number % 7]
+                ax.scatter(
+                    points["excess"],
+                    points["curvature"],
+                    s=16,
+                    color=color,
+                    marker=marker,
+                    alpha=0.7,
+                    linewidths=0,
+                    label=f"{rank}",
+                )
+            ax.axhline(0, color="0.6", linewidth=0.6, zorder=0)
+            ax.set_xscale("symlog", linthresh=0.1)
+            ax.set_yscale("symlog", linthresh=1)
+            ax.set_xlim(-0.02, 2 * shown.loc[shown["loss"] == loss, "excess"].max())
+            ax.set_title(LOSS_NAMES.get(loss, loss))
+            ax.set_xlabel(r"objective excess $f/f^\star - 1$")
+        axes[0].set_ylabel(r"smallest Hessian eigenvalue / $\mu$")
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, title="rank of W", loc="outside right center")
+        figure.savefig(path)
+
+
+def collapse_curves(tables: Mapping[str, pd.DataFrame], path: Path) -> None:
+    """NC1 to NC4 against the epoch, one line a run.
+
+    Args:
+        tables: metrics by the run's name; names of losses are spelled out.
+        path: where the PNG goes.
+    """
+    panels = {
+        "nc1_pinv": "NC1: variability within classes\n" + r"$\mathrm{tr}(\Sigma_W\Sigma_B^+)/K$",
+        "nc2_means": "NC2: class means\ndistance to a simplex ETF",
+        "nc3_self_duality": "NC3: self-duality\n" + r"$\|W/\|W\|_F - M/\|M\|_F\|_F^2$",
+        "nc4_disagreement": "NC4: not in the class\nof the nearest mean",
+    }
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9.2, 2.7), layout="constrained")
+        for ax, (column, title) in zip(figure.subplots(1, 4), panels.items(), strict=True):
+            for number, (name, table) in enumerate(tables.items()):
+                table = table.assign(nc4_disagreement=1 - table["nc4_agreement"])
+                _curve(ax, table, column, LOSS_NAMES.get(name, name), number)
+            ax.set_title(title)
+            ax.set_xlabel("epoch")
+            ax.set_xscale("log")
+            if column == "nc4_disagreement":
+                ax.set_yscale("symlog", linthresh=1e-3)
+                ax.set_ylim(bottom=-1e-4)
+            else:
+                ax.set_yscale("log")
+                ax.yaxis.set_minor_formatter(NullFormatter())
+        handles, names = ax.get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=len(tables))
+        figure.savefig(path)
+
+
+def gram_matrices(means: Mapping[str, np.ndarray], path: Path) -> None:
+    """Cosines of the centred class means, one panel a run, beside those of a simplex ETF.
+
+    Args:
+        means: class means `[K, d]` by the run's name, K alike.
+        path: where the PNG goes.
+    """
+    panels = {LOSS_NAMES.get(name, name): _cosines(rows) for name, rows in means.items()}
+    num_classes = len(next(iter(panels.values())))
+    etf = np.full((num_classes, num_classes), -1 / (num_classes - 1))
+    np.fill_diagonal(etf, 1)
+    panels["simplex ETF"] = etf
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(1.75 * len(panels) + 0.7, 2.2), layout="constrained")
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for ax, (title, cosines) in zip(axes, panels.items(), strict=True):
+            image = ax.imshow(cosines, cmap="cividis", vmin=-0.5, vmax=1)
+            off_diagonal = cosines[~np.eye(num_classes, dtype=bool)]
+            low, high = off_diagonal.min(), off_diagonal.max()
+            spread = f"{low:.2f}" if high - low < 5e-3 else f"{low:.2f} to {high:.2f}"
+            ax.set_title(f"{title}\n{spread}")
+            ax.set_xticks([0, num_classes - 1])
+            ax.set_yticks([0, num_classes - 1])
+            ax.set_xlabel("class")
+        axes[0].set_ylabel("class")
+        figure.colorbar(image, ax=axes, label="cosine of centred class means", shrink=0.9)
+        figure.savefig(path)
+
+
+def measurement(
+    means: np.ndarray, W: np.ndarray | None, margins: np.ndarray | None, path: Path
+) -> None:
+    """What `ncjax measure` shows: the geometry of the means, of W, and the cosine margins.
+
+    Args:
+        means: class means, `[K, d]`.
+        W: classifier, `[K, d]`, or None.
+        margins: cosine margin of every sample, or None.
+        path: where the PNG goes.
+    """
+    frames = {"centred class means": means} | ({} if W is None else {"centred classifier W": W})
+    count = len(frames) + (margins is not None)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(2.9 * count + 0.4, 2.7), layout="constrained")
+        axes = figure.subplots(1, count, squeeze=False)[0]
+        for ax, (title, rows) in zip(axes, frames.items(), strict=False):
+            image = ax.imshow(_cosines(rows), cmap="cividis", vmin=-0.5, vmax=1)
+            ax.set_title(f"{title}\nsimplex ETF: {-1 / (len(rows) - 1):.3f} off the diagonal")
+            ax.set_xlabel("class")
+            ax.set_ylabel("class")
+            figure.colorbar(image, ax=ax, label="cosine", shrink=0.8)
+        if margins is not None:
+            ax, best = axes[-1], len(means) / (len(means) - 1)
+            ax.hist(margins, bins=50, color=COLORS[0])
+            ax.axvline(best, color=COLORS[1], linestyle="--", label=f"at collapse: {best:.3f}")
+            ax.set_yscale("log")
+            ax.set_title("cosine margin of each sample\n(negative: nearer to another class)")
+            ax.set_xlabel("cosine margin")
+            ax.set_ylabel("samples")
+            ax.legend(loc="upper left")
+        figure.savefig(path)
+
+
+def training_figures(folders: Mapping[str, Path], target: Path) -> list[Path]:
+    """The curves and Gram matrices of finished training runs.
+
+    Args:
+        folders: run folders by name.
+        target: the folder for the figures.
+
+    Returns:
+        The files written.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    curves, gram = target / "collapse_curves.png", target / "class_means.png"
+    collapse_curves({name: runs.read_metrics(folder) for name, folder in folders.items()}, curves)
+    gram_matrices(
+        {name: np.load(folder / "collapse.npz")["means"] for name, folder in folders.items()}, gram
+    )
+    return [curves, gram]
+
+
+def _curve(ax: Axes, table: pd.DataFrame, column: str, name: str, number: int) -> None:
+    ax.plot(
+        table["epoch"],
+        table[column],
+        color=COLORS[number % 7],
+        marker=MARKERS[number % 7],
+        markevery=max(1, len(table) // 8),
+        markersize=3.5,
+        linewidth=1.2,
+        label=name,
+    )
+
+
+def _cosines(rows: np.ndarray) -> np.ndarray:
+    centred = rows - rows.mean(0)
+    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    return unit @ unit.T

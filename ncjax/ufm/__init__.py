@@ -1,0 +1,26 @@
+"""The unconstrained feature model: its landscape solved, certified and swept.
+
+    f(W, H, b) = mean loss of (H W' + b)
+                 + lambda_w/2 ||W||^2 + lambda_h/2 ||H||^2 + lambda_b/2 ||b||^2
+
+with the features H as free as the classifier (2105.02375, section 3). The papers write H as d x N;
+here samples are rows, so `Params.H` is its transpose, `[N, d]`.
+"""
+
+from ncjax.ufm.bounds import has_lower_bound as has_lower_bound
+from ncjax.ufm.bounds import lower_bound as lower_bound
+from ncjax.ufm.certificate import Certificate as Certificate
+from ncjax.ufm.certificate import certify as certify
+from ncjax.ufm.landscape import Grid as Grid
+from ncjax.ufm.landscape import landscape as landscape
+from ncjax.ufm.landscape import summarize as summarize
+from ncjax.ufm.minimizer import Minimizer as Minimizer
+from ncjax.ufm.minimizer import minimizer as minimizer
+from ncjax.ufm.problem import Params as Params
+from ncjax.ufm.problem import Problem as Problem
+from ncjax.ufm.problem import init as init
+from ncjax.ufm.problem import logits as logits
+from ncjax.ufm.problem import objective as objective
+from ncjax.ufm.solver import Solution as Solution
+from ncjax.ufm.solver import critical_point as critical_point
+from ncjax.ufm.solver import minimize as minimize

@@ -1,0 +1,216 @@
+r"""What a point of the model is: exact escape curvature, rigorous gap, verdict.
+
+At a critical point let a be a unit vector with W a = 0; balance (H'H = (lambda_w/lambda_h) W'W)
+gives H a = 0 too. Then for a singular pair of G = dg/dZ with value :math:`\sigma`, the Hessian maps
+the plane of (dW, dH) = (u a', 0) and (0, v a') to itself, with eigenvalues
+
+.. math:: \frac{\lambda_W + \lambda_H}{2} \pm
+          \sqrt{\left(\frac{\lambda_W - \lambda_H}{2}\right)^2 + \sigma^2}.
+
+The lower one is negative exactly when :math:`\sigma > \mu`: the strict-saddle statement of
+2105.02375 (theorem on d > K) with the exact eigenvalue in place of an inequality. The direction
+found this way is checked against a fresh Hessian-vector product before it is believed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ncjax import checks, curvature
+from ncjax.curvature import Verdict
+from ncjax.ufm.bounds import dual_bound, has_lower_bound, loss_gradient, spectrum
+from ncjax.ufm.minimizer import minimizer
+from ncjax.ufm.problem import Params, Problem, check_params, objective, objective_of
+
+Scalar = Float[Array, ""]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Certificate:
+    """The evidence about one point, and the verdict that it supports.
+
+    Attributes:
+        objective: f at the point.
+        gradient_norm: Euclidean norm of the gradient over W, H and b.
+        lower_bound: no point's objective is below this; None for losses without a convex bound.
+        gap: objective - lower_bound, a rigorous bound on how much better any point can be; None
+            as above.
+        spectral_ratio: ||G||_2 / mu. At a critical point of a convex loss at most 1 means global
+            minimiser; above 1, with a null direction of W, strict saddle.
+        escape_value: v'Hv, recomputed, for the escape direction v. Never below the smallest
+            eigenvalue of the Hessian; equal to it at rank-deficient saddles.
+        escape_direction: v, `Params` of unit norm over all variables.
+        escape_residual: ||Hv - escape_value v||; some eigenvalue is within it of `escape_value`.
+        rank: numerical rank of W, int.
+        escape_dimension: eigenvalues below zero that the escape law counts, #{sigma > mu} times
+            (d - rank), int: a lower bound of the Morse index at a critical point.
+        verdict: a `ncjax.curvature.Verdict`, as an int.
+    """
+
+    objective: jax.Array
+    gradient_norm: jax.Array
+    lower_bound: jax.Array | None
+    gap: jax.Array | None
+    spectral_ratio: jax.Array
+    escape_value: jax.Array
+    escape_direction: Params
+    escape_residual: jax.Array
+    rank: jax.Array
+    escape_dimension: jax.Array
+    verdict: jax.Array
+
+    @property
+    def label(self) -> str:
+        """The verdict in words, for a single (unbatched) certificate."""
+        return Verdict(int(self.verdict)).label
+
+
+def certify(
+    params: Params,
+    problem: Problem,
+    *,
+    gradient_tol: float = 1e-7,
+    gap_tol: float = 1e-8,
+    curvature_tol: float = 1e-5,
+    rank_tol: float = 1e-5,
+) -> Certificate:
+    """Examines a point. Needs float64: in float32 most points stay `inconclusive`.
+
+    The verdict, the first that applies:
+
+    1. `not_critical`: the gradient norm exceeds `gradient_tol`.
+    2. `strict_saddle`: the recomputed v'Hv lies below -curvature_tol * mu.
+    3. `global_minimizer`: convex loss, and the gap is at most gap_tol (1 + |f|).
+    4. `symmetric_minimum`: another loss, v'Hv at least -curvature_tol * mu, and f within
+       gap_tol (1 + |f|) of the best symmetric configuration (`minimizer`). Not a proof.
+    5. `inconclusive`.
+
+    Args:
+        params: the point.
+        problem: the problem it belongs to.
+        gradient_tol: absolute.
+        gap_tol: relative to 1 + |objective|.
+        curvature_tol: relative to mu, the natural unit of curvature here.
+        rank_tol: singular values of W below rank_tol (n lambda_h / lambda_w)^(1/4) count as zero.
+
+    Returns:
+        `Certificate`. Works under `jit` and `vmap` over params and problem.
+
+    Raises:
+        InputError: shapes that don't fit the problem, NaN, a tolerance that is not positive.
+    """
+    check_params(params, problem)
+    tolerances = {
+        "gradient_tol": gradient_tol,
+        "gap_tol": gap_tol,
+        "curvature_tol": curvature_tol,
+        "rank_tol": rank_tol,
+    }
+    for name, tol in tolerances.items():
+        checks.check_range(name, tol, 0.0, closed=False)
+    return _certify(params, problem, gradient_tol, gap_tol, curvature_tol, rank_tol)
+
+
+@jax.jit
+def _certify(
+    params: Params,
+    problem: Problem,
+    gradient_tol: float,
+    gap_tol: float,
+    curvature_tol: float,
+    rank_tol: float,
+) -> Certificate:
+    value, gradient = jax.value_and_grad(objective)(params, problem)
+    gradient_norm = curvature.global_norm(gradient)
+    G = loss_gradient(params, problem)
+    sigma, right = spectrum(G)
+    rank = _rank(params.W, problem, rank_tol)
+    direction = _escape_direction(params, G, sigma[0], right[:, 0], problem)
+    escape_value, residual = _rayleigh(params, direction, problem)
+    bound = dual_bound(G, sigma[0], problem) if has_lower_bound(problem) else None
+    gap = None if bound is None else value - bound
+    no_escape = escape_value >= -curvature_tol * problem.mu
+    verdict = jnp.select(
+        [
+            gradient_norm > gradient_tol,
+            ~no_escape,
+            _is_minimum(value, gap, gap_tol * (1 + jnp.abs(value)), problem),
+        ],
+        [
+            jnp.int32(Verdict.NOT_CRITICAL),
+            jnp.int32(Verdict.STRICT_SADDLE),
+            jnp.int32(Verdict.SYMMETRIC_MINIMUM if gap is None else Verdict.GLOBAL_MINIMIZER),
+        ],
+        jnp.int32(Verdict.INCONCLUSIVE),
+    )
+    escapes = (sigma > (1 + curvature_tol) * problem.mu).sum()
+    return Certificate(
+        objective=value,
+        gradient_norm=gradient_norm,
+        lower_bound=bound,
+        gap=gap,
+        spectral_ratio=sigma[0] / problem.mu,
+        escape_value=escape_value,
+        escape_direction=direction,
+        escape_residual=residual,
+        rank=rank,
+        escape_dimension=escapes * (problem.feature_dim - rank),
+        verdict=verdict,
+    )
+
+
+def escape_eigenvalue(sigma: Scalar, problem: Problem) -> Scalar:
+    """The lower eigenvalue of the escape law for a singular value sigma of G (module docstring)."""
+    mean = (problem.lambda_w + problem.lambda_h) / 2
+    half_difference = (problem.lambda_w - problem.lambda_h) / 2
+    return mean - jnp.hypot(half_difference, sigma)
+
+
+def _is_minimum(value: Scalar, gap: Scalar | None, tol: Scalar, problem: Problem) -> jax.Array:
+    if gap is not None:
+        return gap <= tol
+    if problem.feature_dim < problem.num_classes - 1:
+        return jnp.asarray(False)
+    best = minimizer(problem)
+    return best.converged & (jnp.abs(value - best.value) <= tol)
+
+
+def _rank(W: Float[Array, "K d"], problem: Problem, rank_tol: float) -> jax.Array:
+    unit = (problem.samples_per_class * problem.lambda_h / problem.lambda_w) ** 0.25
+    singular = jnp.linalg.svd(W, compute_uv=False)
+    return (singular > rank_tol * unit).sum()
+
+
+def _escape_direction(
+    params: Params,
+    G: Float[Array, "N K"],
+    sigma: Scalar,
+    right: Float[Array, " K"],
+    problem: Problem,
+) -> Params:
+    """The unit eigenvector of the lower eigenvalue in the plane of (u a', 0) and (0, v a')."""
+    _, vectors = jnp.linalg.eigh(params.W.T @ params.W + params.H.T @ params.H)
+    null = vectors[:, 0]
+    left = G @ right
+    left = left / jnp.maximum(jnp.linalg.norm(left), jnp.finfo(left.dtype).tiny)
+    angle = 0.5 * jnp.arctan2(2 * sigma, jnp.asarray(problem.lambda_w - problem.lambda_h))
+    direction = Params(
+        W=-jnp.sin(angle) * jnp.outer(right, null),
+        H=jnp.cos(angle) * jnp.outer(left, null),
+        b=jnp.zeros_like(params.b),
+    )
+    norm = curvature.global_norm(direction)
+    return jax.tree.map(lambda leaf: leaf / norm, direction)
+
+
+def _rayleigh(params: Params, direction: Params, problem: Problem) -> tuple[Scalar, Scalar]:
+    """v'Hv and ||Hv - (v'Hv) v|| from a fresh Hessian-vector product."""
+    product = curvature.hvp(objective_of(problem), params, direction)
+    value = curvature.inner(direction, product)
+    rest = jax.tree.map(lambda p, v: p - value * v, product, direction)
+    return value, curvature.global_norm(rest)

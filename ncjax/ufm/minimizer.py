@@ -1,0 +1,207 @@
+r"""The global minimiser of a balanced problem, from three scalars, for any symmetric loss.
+
+If the loss treats all wrong classes alike, the best logits are :math:`\bar Z = s P + z 11'/K` (one
+column a class, :math:`P = I - 11'/K`) with bias :math:`\beta 1`, and the objective becomes
+
+.. math:: \ell(m + s (1 - 1/K),\; m - s/K) + \tau ((K-1)|s| + |z|) + \frac{\lambda_b}{2} K \beta^2
+
+with :math:`m = z/K + \beta` the common part of the logits, :math:`\ell(t, o)` the loss where the
+true logit is t and the others o, and :math:`\tau = \sqrt{n \lambda_W \lambda_H}`. For a given m the
+best z and :math:`\beta` are explicit (a Huber function of m), so two scalars are left. Cross
+entropy, smoothing and focal have m = 0; MSE takes a common component z > 0 when
+:math:`\lambda_b / (1 + \lambda_b) > K \tau / M`. The papers' closed forms for s are its tests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from ncjax import checks, frames
+from ncjax.ufm.problem import Params, Problem
+
+_STARTS = tuple(2.0**k for k in range(-5, 7))
+_STEPS = 80
+
+Scalar = Float[Array, ""]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Minimizer:
+    """The minimiser among symmetric configurations: global for convex losses.
+
+    Differentiable (to first order) in the problem's lambdas and hyperparameters.
+
+    Attributes:
+        value: the objective there, scalar.
+        logit_gap: s >= 0, the true logit less a wrong one; 0 if regularisation wins.
+        common: z, the eigenvalue of the logits on the all-ones vector.
+        bias: beta, every entry of b.
+        params: explicit W, H, b.
+        converged: whether `residual` is at the level of rounding, and (under `jit`, where it
+            can't be refused) d is large enough for z.
+        residual: norm of the projected gradient in (s, m), relative to 1 + |value|.
+    """
+
+    value: jax.Array
+    logit_gap: jax.Array
+    common: jax.Array
+    bias: jax.Array
+    params: Params
+    converged: jax.Array
+    residual: jax.Array
+
+
+def minimizer(problem: Problem) -> Minimizer:
+    """Solves the two-scalar problem by safeguarded Newton from a dozen starts, keeping the best.
+
+    Args:
+        problem: balanced, with d >= K-1, or d >= K where the logits have a common component.
+
+    Returns:
+        `Minimizer`. For cross entropy, label smoothing and MSE it is a global minimiser of the
+        whole landscape (certify it to see); for focal and other losses the best symmetric point.
+
+    Raises:
+        InputError: d is too small to hold the minimiser.
+
+    Examples:
+        >>> best = minimizer(Problem(4, 6, 3, "cross_entropy", 5e-3, 1e-3, 1e-2))
+        >>> round(float(best.logit_gap), 4)  # log(1/tau - (K-1))
+        5.5453
+    """
+    K, d = problem.num_classes, problem.feature_dim
+    if d < K - 1:
+        raise _too_small(problem, K - 1, "its classifier is a simplex ETF of rank K-1")
+    best = _minimizer(problem)
+    if d < K and checks.is_concrete(best.common) and np.any(np.asarray(best.common) != 0):
+        raise _too_small(problem, K, "its logits have a common component, so its rank is K")
+    return best
+
+
+@jax.jit
+def _minimizer(problem: Problem) -> Minimizer:
+    K, d = problem.num_classes, problem.feature_dim
+    s, m = _solve(problem)
+    common, bias = _split_common(m, problem)
+    residual = _projected_gradient_norm(jnp.stack([s, m]), problem)
+    tolerance = float(jnp.finfo(s.dtype).eps) ** 0.75
+    return Minimizer(
+        value=_reduced_objective(jnp.stack([s, m]), problem),
+        logit_gap=s,
+        common=common,
+        bias=bias,
+        params=_explicit_params(s, common, bias, problem),
+        converged=(residual <= tolerance) & ((common == 0) | (d >= K)),
+        residual=residual,
+    )
+
+
+def _too_small(problem: Problem, least: int, why: str) -> checks.InputError:
+    return checks.reject(
+        "feature_dim",
+        problem.feature_dim,
+        f"at least {least} for this problem: {why}",
+        f"Set feature_dim={least} or more.",
+    )
+
+
+def _loss_at(true: Scalar, other: Scalar, problem: Problem) -> Scalar:
+    """The loss of one example with one true logit and K-1 equal wrong ones."""
+    is_true = np.arange(problem.num_classes) == 0
+    return problem.loss_fn(jnp.where(is_true, true, other), jnp.asarray(0))
+
+
+def _reduced_objective(x: Float[Array, "2"], problem: Problem) -> Scalar:
+    K, tau, lambda_b = problem.num_classes, problem.tau, problem.lambda_b
+    s, m = x
+    # min over z + K beta = K m of tau |z| + lambda_b K beta^2 / 2
+    size, positive = jnp.abs(m), jnp.where(lambda_b > 0, lambda_b, 1)
+    common_cost = K * jnp.where(
+        lambda_b * size <= tau, lambda_b * m**2 / 2, tau * size - tau**2 / (2 * positive)
+    )
+    return _loss_at(m + s * (1 - 1 / K), m - s / K, problem) + tau * (K - 1) * s + common_cost
+
+
+def _split_common(m: Scalar, problem: Problem) -> tuple[Scalar, Scalar]:
+    """(z, beta) from m: the bias carries it until lambda_b |m| exceeds tau."""
+    bounded = problem.lambda_b > 0
+    limit = jnp.where(bounded, problem.tau / jnp.where(bounded, problem.lambda_b, 1), jnp.inf)
+    bias = jnp.clip(m, -limit, limit)
+    return problem.num_classes * (m - bias), bias
+
+
+def _solve(problem: Problem) -> tuple[Scalar, Scalar]:
+    frozen = jax.lax.stop_gradient(problem)
+
+    def from_start(s: Scalar) -> Float[Array, "2"]:
+        return _newton(lambda x: _reduced_objective(x, frozen), jnp.stack([s, jnp.zeros_like(s)]))
+
+    ends = jax.vmap(from_start)(jnp.asarray(_STARTS))
+    values = jax.vmap(lambda x: _reduced_objective(x, frozen))(ends)
+    best = jax.lax.stop_gradient(ends[jnp.argmin(jnp.where(jnp.isnan(values), jnp.inf, values))])
+    # One more Newton step from the frozen solution: no change in value, and by the implicit
+    # function theorem the right derivative with respect to the problem.
+    gradient = jax.grad(_reduced_objective)(best, problem)
+    hessian = jax.hessian(_reduced_objective)(best, frozen)
+    s, m = best + _newton_step(gradient, hessian, _free(gradient, best), damping=0.0)
+    return jnp.maximum(s, 0), m
+
+
+def _newton(f: Callable[[jax.Array], Scalar], start: Float[Array, "2"]) -> Float[Array, "2"]:
+    """Levenberg-damped Newton on {s >= 0}, tolerant of rounding near the solution."""
+    epsilon = float(jnp.finfo(start.dtype).eps)
+    derivatives, hessian = jax.value_and_grad(f), jax.hessian(f)
+
+    def body(_, carry: tuple[jax.Array, Scalar]) -> tuple[jax.Array, Scalar]:
+        x, damping = carry
+        value, gradient = derivatives(x)
+        # A slope at the level of rounding moves nothing: else the free shift of b would drift.
+        free = _free(gradient, x) & (jnp.abs(gradient) > 32 * epsilon * (1 + jnp.abs(value)))
+        trial = (x + _newton_step(gradient, hessian(x), free, damping)).at[0].max(0)
+        better = f(trial) <= value + 4 * epsilon * jnp.abs(value)
+        return jnp.where(better, trial, x), jnp.where(better, damping / 8, damping * 8 + 1e-6)
+
+    return jax.lax.fori_loop(0, _STEPS, body, (start, jnp.zeros_like(start[0])))[0]
+
+
+def _newton_step(
+    gradient: Float[Array, "2"],
+    hessian: Float[Array, "2 2"],
+    free: Bool[Array, "2"],
+    damping: Scalar | float,
+) -> Float[Array, "2"]:
+    """-(|H| + damping)^-1 g over the free variables, along no flat direction."""
+    eigenvalues, vectors = jnp.linalg.eigh(jnp.where(free[:, None] & free[None, :], hessian, 0))
+    size = jnp.abs(eigenvalues) + damping
+    curved = size > 1e3 * float(jnp.finfo(size.dtype).eps) * size.max()
+    slope = vectors.T @ jnp.where(free, gradient, 0)
+    return -vectors @ jnp.where(curved, slope / jnp.where(curved, size, 1), 0)
+
+
+def _free(gradient: Float[Array, "2"], x: Float[Array, "2"]) -> Bool[Array, "2"]:
+    at_bound = (x[0] <= 0) & (gradient[0] >= 0)
+    return jnp.stack([~at_bound, jnp.ones_like(at_bound)])
+
+
+def _projected_gradient_norm(x: Float[Array, "2"], problem: Problem) -> Scalar:
+    value, gradient = jax.value_and_grad(_reduced_objective)(x, problem)
+    return jnp.linalg.norm(jnp.where(_free(gradient, x), gradient, 0)) / (1 + jnp.abs(value))
+
+
+def _explicit_params(s: Scalar, common: Scalar, bias: Scalar, problem: Problem) -> Params:
+    """Balanced factors of Zbar: W W' = sqrt(n lambda_h / lambda_w) |Zbar|, h = sqrt(...) w."""
+    K, d, n = problem.num_classes, problem.feature_dim, problem.samples_per_class
+    ratio = jnp.sqrt(problem.lambda_w / (n * problem.lambda_h))
+    zero_sum = jnp.sqrt(s) * frames.zero_sum_isometry(K, d)
+    ones = jnp.full((K, min(K, d)), 1 / K)
+    ones = jnp.sqrt(jnp.abs(common)) * jnp.pad(ones, ((0, 0), (0, d - min(K, d))))
+    W = (zero_sum + ones) / jnp.sqrt(ratio)
+    class_features = ratio * (zero_sum + jnp.sign(common) * ones) / jnp.sqrt(ratio)
+    return Params(W=W, H=jnp.repeat(class_features, n, axis=0), b=jnp.full(K, bias))

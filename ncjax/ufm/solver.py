@@ -1,0 +1,134 @@
+"""Finding critical points: a quasi-Newton solve, and saddles by solving in fewer dimensions.
+
+A minimiser inside the first r feature dimensions, padded with zeros, is a critical point of the
+whole problem: with W a = 0 and H a = 0 the gradient along a vanishes. So every r < K-1 gives
+saddles of rank r, and different starts reach different ones of the same rank.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from ncjax import checks, curvature
+from ncjax.ufm.problem import Params, Problem, check_params, init, objective
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Solution:
+    """Where a solver stopped.
+
+    Attributes:
+        params: the point.
+        gradient_norm: Euclidean norm of the gradient there.
+        converged: whether it is at most the tolerance asked for.
+        steps: iterations taken, int.
+    """
+
+    params: Params
+    gradient_norm: jax.Array
+    converged: jax.Array
+    steps: jax.Array
+
+
+def minimize(
+    params: Params, problem: Problem, *, gradient_tol: float = 1e-10, max_steps: int = 1000
+) -> Solution:
+    """Minimises the objective from a start by L-BFGS (optax, memory 20, zoom line search).
+
+    Args:
+        params: the start.
+        problem: the problem.
+        gradient_tol: stop when the gradient norm is at most this; 1e-10 needs float64.
+        max_steps: stop after this many iterations all the same.
+
+    Returns:
+        `Solution`; maps over starts and problems with `vmap`.
+
+    Raises:
+        InputError: params don't fit the problem, or a setting is out of range.
+    """
+    check_params(params, problem)
+    return _minimize_in(jnp.ones(problem.feature_dim), params, problem, gradient_tol, max_steps)
+
+
+def critical_point(
+    key: PRNGKeyArray,
+    problem: Problem,
+    rank: Int[Array, ""] | int,
+    *,
+    scale: float = 1.0,
+    gradient_tol: float = 1e-10,
+    max_steps: int = 1000,
+) -> Solution:
+    """A critical point of rank at most `rank`: minimise in that many dimensions, pad with zeros.
+
+    Rank 0 is the origin with the best bias; K-1 and more reach the global minimiser of cross
+    entropy and its kin; in between lie saddles.
+
+    Args:
+        key: a typed random key for the start.
+        problem: the problem.
+        rank: 0 .. d, an int or traced, so that one compiled program sweeps all ranks.
+        scale: typical norm of the rows of the start.
+        gradient_tol: as in `minimize`; the gradient is that of the whole problem.
+        max_steps: as in `minimize`.
+
+    Returns:
+        `Solution` in all d dimensions.
+
+    Raises:
+        InputError: rank outside 0 .. d, or a setting out of range.
+    """
+    checks.check_range("rank", rank, 0, problem.feature_dim + 1)
+    mask = (jnp.arange(problem.feature_dim) < rank).astype(jnp.zeros(()).dtype)
+    start = init(key, problem, scale)
+    return _minimize_in(mask, start, problem, gradient_tol, max_steps)
+
+
+def _minimize_in(
+    mask: jax.Array, params: Params, problem: Problem, gradient_tol: float, max_steps: int
+) -> Solution:
+    """L-BFGS over the feature dimensions where `mask` `[d]` is 1; the others are zero."""
+    checks.check_range("gradient_tol", gradient_tol, 0.0, closed=False)
+    checks.check_count("max_steps", max_steps, 1)
+    optimizer = optax.lbfgs(memory_size=20)
+
+    def masked(params: Params) -> Params:
+        return Params(params.W * mask[None, :], params.H * mask[None, :], params.b)
+
+    def f(params: Params) -> jax.Array:
+        return objective(masked(params), problem)
+
+    def unfinished(carry: tuple) -> jax.Array:
+        _, _, _, gradient, step = carry
+        return (step < max_steps) & (curvature.global_norm(gradient) > gradient_tol)
+
+    def iterate(carry: tuple) -> tuple:
+        params, state, value, gradient, step = carry
+        updates, state = optimizer.update(
+            gradient, state, params, value=value, grad=gradient, value_fn=f
+        )
+        params = optax.apply_updates(params, updates)
+        # The line search ends with value and gradient at the point it accepts.
+        return (
+            params,
+            state,
+            optax.tree.get(state, "value"),
+            optax.tree.get(state, "grad"),
+            step + 1,
+        )
+
+    value, gradient = jax.value_and_grad(f)(params)
+    # optax mixes integer types in its line search, which strict promotion would refuse.
+    with jax.numpy_dtype_promotion("standard"):
+        carry = (params, optimizer.init(params), value, gradient, jnp.zeros((), jnp.int32))
+        params, _, _, _, steps = jax.lax.while_loop(unfinished, iterate, carry)
+    params = masked(params)
+    norm = curvature.global_norm(jax.grad(objective)(params, problem))
+    return Solution(params, norm, norm <= gradient_tol, steps)
