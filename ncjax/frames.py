@@ -25,9 +25,10 @@ import scipy.linalg
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ncjax import checks
+from ncjax.types import AnyArray
 
 Frame = Float[Array, "K d"]
-Gram = Float[Array | np.ndarray, "K K"]
+Gram = Float[AnyArray, "K K"]
 
 
 def centering(num_classes: int) -> Float[Array, "K K"]:
@@ -113,9 +114,7 @@ def distance_to_orthogonal_frame(gram: Gram) -> Float[Array, ""]:
     return _distance(gram, jnp.eye(num_classes) / math.sqrt(num_classes))
 
 
-def alignment(
-    first: Float[Array | np.ndarray, "K d1"], second: Float[Array | np.ndarray, "K d2"]
-) -> Float[Array, ""]:
+def alignment(first: Float[AnyArray, "K d1"], second: Float[AnyArray, "K d2"]) -> Float[Array, ""]:
     """How well one frame is the other, up to rotation and scale: 1 if it is, 0 if nothing fits.
 
     The optimal value of the orthogonal Procrustes problem, ||A'B||_* / (||A||_F ||B||_F); the

@@ -30,17 +30,16 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ncjax import checks
+from ncjax.types import AnyArray, Scalar
 
 Loss = Callable[..., jax.Array]
 """A per-example loss: `(logits [..., K], labels [...]) -> [...]`."""
 
-Logits = Float[Array | np.ndarray, "*batch K"]
-Labels = Int[Array | np.ndarray, "*batch"] | int
-Scalar = Float[Array | np.ndarray, ""] | float | int
+Logits = Float[AnyArray, "*batch K"]
+Labels = Int[AnyArray, "*batch"] | int
 Values = Float[Array, "*batch"]
 
 
@@ -57,8 +56,7 @@ def cross_entropy(logits: Logits, labels: Labels) -> Values:
     Raises:
         InputError: shapes disagree, fewer than two classes, or a label is out of range.
     """
-    logits, labels = _checked(logits, labels)
-    return -_at_label(jax.nn.log_softmax(logits), labels)
+    return jax.nn.softplus(_log_odds_against(*_checked(logits, labels)))
 
 
 def label_smoothing(logits: Logits, labels: Labels, smoothing: Scalar = 0.1) -> Values:
@@ -75,17 +73,14 @@ def label_smoothing(logits: Logits, labels: Labels, smoothing: Scalar = 0.1) -> 
     Raises:
         InputError: as `cross_entropy`, or `smoothing` is outside [0, 1).
     """
-    checks.check_range("smoothing", smoothing, 0.0, 1.0)
+    _check_hyperparameter("smoothing", smoothing)
     logits, labels = _checked(logits, labels)
-    log_p = jax.nn.log_softmax(logits)
-    return -(1 - smoothing) * _at_label(log_p, labels) - smoothing * log_p.mean(-1)
+    excess = _at_label(logits, labels) - logits.mean(-1)
+    return jax.nn.softplus(_log_odds_against(logits, labels)) + smoothing * excess
 
 
 def focal(logits: Logits, labels: Labels, gamma: Scalar = 3.0) -> Values:
     r"""Focal loss :math:`-(1 - p_y)^\gamma \log p_y`, without class weights (2210.02192).
-
-    The factor is taken as :math:`\exp(\gamma \log(1 - p_y))` with :math:`\log(1 - p_y)` from the
-    wrong logits, so nothing cancels and no power of zero is differentiated when p_y rounds to one.
 
     Args:
         logits: `[..., K]`.
@@ -98,13 +93,9 @@ def focal(logits: Logits, labels: Labels, gamma: Scalar = 3.0) -> Values:
     Raises:
         InputError: as `cross_entropy`, or `gamma` is negative.
     """
-    checks.check_range("gamma", gamma, 0.0)
-    logits, labels = _checked(logits, labels)
-    is_true = _is_true_class(logits, labels)
-    log_normaliser = jax.nn.logsumexp(logits, axis=-1)
-    log_wrong = jax.nn.logsumexp(jnp.where(is_true, -jnp.inf, logits), axis=-1)
-    log_p = _at_label(logits, labels) - log_normaliser
-    return -jnp.exp(gamma * (log_wrong - log_normaliser)) * log_p
+    _check_hyperparameter("gamma", gamma)
+    against = _log_odds_against(*_checked(logits, labels))
+    return jnp.exp(-gamma * jax.nn.softplus(-against)) * jax.nn.softplus(against)
 
 
 def mse(logits: Logits, labels: Labels, scale: Scalar = 1.0, target: Scalar = 1.0) -> Values:
@@ -125,8 +116,8 @@ def mse(logits: Logits, labels: Labels, scale: Scalar = 1.0, target: Scalar = 1.
     Raises:
         InputError: as `cross_entropy`, or `scale` or `target` is not positive.
     """
-    checks.check_range("scale", scale, 0.0, closed=False)
-    checks.check_range("target", target, 0.0, closed=False)
+    _check_hyperparameter("scale", scale)
+    _check_hyperparameter("target", target)
     logits, labels = _checked(logits, labels)
     is_true = _is_true_class(logits, labels)
     wrong = jnp.where(is_true, 0, jnp.square(logits)).sum(-1)
@@ -152,7 +143,8 @@ def get(name: str | Loss, **hyperparameters: Scalar) -> Loss:
         A function `(logits, labels) -> values` per example.
 
     Raises:
-        InputError: unknown name (with the nearest one) or unknown hyperparameter.
+        InputError: unknown name (with the nearest one), or a hyperparameter that the loss does not
+            have or that is out of its range.
     """
     if callable(name):
         return functools.partial(name, **hyperparameters)
@@ -162,7 +154,15 @@ def get(name: str | Loss, **hyperparameters: Scalar) -> Loss:
         if keyword not in known:
             accepted = f"one of {sorted(known)}" if known else "absent: this loss has none"
             raise checks.reject(f"hyperparameters of {name}", repr(keyword), accepted)
+        _check_hyperparameter(keyword, hyperparameters[keyword])
     return functools.partial(LOSSES[name], **hyperparameters)
+
+
+def _check_hyperparameter(name: str, value: Scalar) -> None:
+    if name == "smoothing":
+        checks.check_range(name, value, 0.0, 1.0)
+    else:
+        checks.check_range(name, value, 0.0, closed=name == "gamma")
 
 
 def _checked(logits: Logits, labels: Labels) -> tuple[jax.Array, jax.Array]:
@@ -176,6 +176,16 @@ def _checked(logits: Logits, labels: Labels) -> tuple[jax.Array, jax.Array]:
         )
     checks.check_labels("labels", labels_array, logits.shape[-1])
     return logits, labels_array
+
+
+def _log_odds_against(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    r"""u = log((1 - p_y) / p_y), from which -log p_y = softplus(u), -log(1 - p_y) = softplus(-u).
+
+    Nothing cancels when p_y rounds to one: in float32 the loss and its slope at a true logit keep
+    their digits down to 1e-38, where the usual log-softmax gives 0 from 1e-8 on.
+    """
+    wrong = jnp.where(_is_true_class(logits, labels), -jnp.inf, logits)
+    return jax.nn.logsumexp(wrong, axis=-1) - _at_label(logits, labels)
 
 
 def _at_label(values: jax.Array, labels: jax.Array) -> jax.Array:

@@ -8,11 +8,11 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from ncjax import checks
+from ncjax.types import AnyArray
 
 Tree = TypeVar("Tree")
 
@@ -85,8 +85,8 @@ def dense_eigenpairs(f: Callable[[Tree], jax.Array], params: Tree) -> DenseEigen
 
 
 def signs(
-    eigenvalues: Float[Array | np.ndarray, " p"],
-    tolerance: Float[Array | np.ndarray, ""] | float | None = None,
+    eigenvalues: Float[AnyArray, " p"],
+    tolerance: Float[AnyArray, ""] | float | None = None,
 ) -> Signs:
     """Counts eigenvalues below, within and above a tolerance of zero.
 

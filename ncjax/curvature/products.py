@@ -33,9 +33,11 @@ def hvp(f: Callable[[Tree], jax.Array], params: Tree, vector: Tree) -> Tree:
         >>> hvp(lambda x: (x**3).sum(), jnp.array([1.0, 2.0]), jnp.array([1.0, 1.0]))
         Array([ 6., 12.], dtype=float32)
     """
-    shapes, vector_shapes = (jax.tree.map(jnp.shape, tree) for tree in (params, vector))
-    if shapes != vector_shapes:
-        raise checks.reject("vector", vector_shapes, f"a pytree of the shapes of params, {shapes}")
+    came, accepted = (jax.tree.structure(tree) for tree in (vector, params))
+    if came == accepted:
+        came, accepted = ([jnp.shape(x) for x in jax.tree.leaves(t)] for t in (vector, params))
+    if came != accepted:
+        raise checks.reject("vector", came, f"a pytree like params, {accepted}")
     return jax.jvp(jax.grad(f), (params,), (vector,))[1]
 
 

@@ -18,10 +18,11 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from ncjax import checks, frames
 from ncjax.metrics.moments import ClassMoments
+from ncjax.types import AnyArray
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -92,8 +93,8 @@ class Collapse:
 
 def collapse(
     moments: ClassMoments,
-    W: Float[Array | np.ndarray, "K d"] | None = None,
-    b: Float[Array | np.ndarray, " K"] | None = None,
+    W: Float[AnyArray, "K d"] | None = None,
+    b: Float[AnyArray, " K"] | None = None,
     *,
     center_W: bool = True,
     rtol: float | None = None,
@@ -126,6 +127,7 @@ def collapse(
         **_frame_measures(M, "means"),
     }
     if W is not None:
+        W, b = _checked_classifier(W, b, M)
         measures |= _classifier_measures(moments, M, W, b, center_W)
     elif b is not None:
         raise checks.reject("b", "a bias without W", "given together with W", "Pass W too.")
@@ -133,18 +135,21 @@ def collapse(
     return Collapse(**{name: jnp.where(missing, jnp.nan, m) for name, m in measures.items()})
 
 
-def _classifier_measures(
-    moments: ClassMoments, M: jax.Array, W: jax.Array, b: jax.Array | None, center_W: bool
-) -> dict[str, jax.Array]:
-    num_classes = moments.num_classes
+def _checked_classifier(
+    W: jax.Array | np.ndarray, b: jax.Array | np.ndarray | None, M: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     checks.check_shape("W", W, M.shape, "[K, d]")
     checks.check_finite("W", W)
-    W = jnp.asarray(W, M.dtype)
-    b = jnp.zeros(num_classes, M.dtype) if b is None else b
-    checks.check_shape("b", b, (num_classes,), "[K]")
+    b = np.zeros(len(M)) if b is None else b
+    checks.check_shape("b", b, (len(M),), "[K]")
     checks.check_finite("b", b)
-    logits_at_mean = jnp.matmul(W, moments.global_mean, precision=_HIGHEST)
-    bias = jnp.linalg.norm(jnp.asarray(b, M.dtype) + logits_at_mean)
+    return jnp.asarray(W, M.dtype), jnp.asarray(b, M.dtype)
+
+
+def _classifier_measures(
+    moments: ClassMoments, M: jax.Array, W: jax.Array, b: jax.Array, center_W: bool
+) -> dict[str, jax.Array]:
+    bias = jnp.linalg.norm(b + jnp.matmul(W, moments.global_mean, precision=_HIGHEST))
     if center_W:
         W = W - W.mean(0, keepdims=True)
     return {

@@ -1,9 +1,10 @@
 """Class means and within-class scatter as a monoid: update with a batch, merge two, psum.
 
 Near collapse the scatter within classes is 1e-4 of the total or less, so sums of squares minus
-squared means lose every digit in float32. Here deviations are taken from the mean of their own
-batch, and batches are joined by the pairwise formula of Chan, Golub and LeVeque (1983), in which
-only differences of nearly equal means appear.
+squared means lose every digit in float32. Two things keep them here: batches are joined by the
+pairwise formula of Chan, Golub and LeVeque (1983), in which only differences of means appear; and a
+mean is kept as an origin plus a small offset, so that such a difference is not lost to the rounding
+of the means themselves.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from ncjax import checks
+from ncjax.types import AnyArray
 
 _dot = jax.tree_util.Partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
@@ -27,7 +29,8 @@ class ClassMoments:
 
     Attributes:
         counts: samples a class, int32 `[K]`.
-        means: class means, `[K, d]`; zero where a class has no sample yet.
+        origin: a point near each class mean, `[K, d]`; zero where a class has no sample yet.
+        offset: class mean less origin, `[K, d]`.
         scatter: sum over all samples of (h - mean)(h - mean)', `[d, d]`: N times the within-class
             covariance.
         class_scatter: sum over a class's samples of ||h - mean||^2, `[K]`; its sum is the trace of
@@ -35,7 +38,8 @@ class ClassMoments:
     """
 
     counts: jax.Array
-    means: jax.Array
+    origin: jax.Array
+    offset: jax.Array
     scatter: jax.Array
     class_scatter: jax.Array
 
@@ -55,7 +59,8 @@ class ClassMoments:
         checks.check_count("dim", dim, 1)
         return cls(
             counts=jnp.zeros(num_classes, jnp.int32),
-            means=jnp.zeros((num_classes, dim), dtype),
+            origin=jnp.zeros((num_classes, dim), dtype),
+            offset=jnp.zeros((num_classes, dim), dtype),
             scatter=jnp.zeros((dim, dim), dtype),
             class_scatter=jnp.zeros(num_classes, dtype),
         )
@@ -63,7 +68,12 @@ class ClassMoments:
     @property
     def num_classes(self) -> int:
         """K."""
-        return self.means.shape[-2]
+        return self.origin.shape[-2]
+
+    @property
+    def means(self) -> jax.Array:
+        """Class means, `[K, d]`; zero where a class has no sample."""
+        return self.origin + self.offset
 
     @property
     def num_samples(self) -> jax.Array:
@@ -73,28 +83,30 @@ class ClassMoments:
     @property
     def global_mean(self) -> jax.Array:
         """The mean over all samples (not over class means), `[d]`: the papers' h_G."""
-        weights = self.counts.astype(self.means.dtype)
+        weights = self.counts.astype(self.origin.dtype)
         return _dot(weights, self.means) / weights.sum()
 
     def update(
         self,
-        features: Float[Array | np.ndarray, "N d"],
-        labels: Int[Array | np.ndarray, " N"],
-        mask: Bool[Array | np.ndarray, " N"] | None = None,
+        features: Float[AnyArray, "N d"],
+        labels: Int[AnyArray, " N"],
+        mask: Bool[AnyArray, " N"] | None = None,
     ) -> ClassMoments:
         """The moments with one batch more; arguments as in `class_moments`."""
         return self.merge(class_moments(features, labels, self.num_classes, mask))
 
     def merge(self, other: ClassMoments) -> ClassMoments:
         """The moments of both sets of samples together (associative, commutative)."""
-        ours, theirs = (m.counts.astype(self.means.dtype) for m in (self, other))
+        ours, theirs = (m.counts.astype(self.origin.dtype) for m in (self, other))
         total = jnp.maximum(ours + theirs, 1)
-        difference = other.means - self.means
-        weights = ours * theirs / total
-        weighted = difference * weights[:, None]
+        difference = (other.origin - self.origin) + (other.offset - self.offset)
+        weighted = difference * (ours * theirs / total)[:, None]
+        new = (self.counts == 0)[:, None]
+        joined = self.offset + difference * (theirs / total)[:, None]
         return ClassMoments(
             counts=self.counts + other.counts,
-            means=self.means + difference * (theirs / total)[:, None],
+            origin=jnp.where(new, other.origin, self.origin),
+            offset=jnp.where(new, other.offset, joined),
             scatter=self.scatter + other.scatter + _dot(weighted.T, difference),
             class_scatter=self.class_scatter
             + other.class_scatter
@@ -108,26 +120,28 @@ class ClassMoments:
             axis_name: the mapped axis, `ncjax.parallel.AXIS` for code run by `ncjax.parallel`.
         """
         counts = jax.lax.psum(self.counts, axis_name)
-        share = (self.counts / jnp.maximum(counts, 1)).astype(self.means.dtype)[:, None]
-        means = jax.lax.psum(share * self.means, axis_name)
-        # The weighted sum rounds relative to the mean; summing what is left puts that right.
-        present = jnp.where(self.counts[:, None] > 0, self.means - means, 0)
-        means = means + jax.lax.psum(share * present, axis_name)
-        shift = jnp.where(self.counts[:, None] > 0, self.means - means, 0)
-        weighted = shift * self.counts.astype(shift.dtype)[:, None]
+        weights = self.counts.astype(self.origin.dtype)[:, None]
+        share = weights / jnp.maximum(counts, 1).astype(weights.dtype)[:, None]
+        origin = jax.lax.psum(share * self.means, axis_name)
+        from_origin = jnp.where(weights > 0, (self.origin - origin) + self.offset, 0)
+        offset = jax.lax.psum(share * from_origin, axis_name)
+        shift = from_origin - offset
+        weighted = weights * shift
+        class_scatter = self.class_scatter + (weighted * shift).sum(-1)
         return ClassMoments(
             counts=counts,
-            means=means,
+            origin=origin,
+            offset=offset,
             scatter=jax.lax.psum(self.scatter + _dot(weighted.T, shift), axis_name),
-            class_scatter=jax.lax.psum(self.class_scatter + (weighted * shift).sum(-1), axis_name),
+            class_scatter=jax.lax.psum(class_scatter, axis_name),
         )
 
 
 def class_moments(
-    features: Float[Array | np.ndarray, "N d"],
-    labels: Int[Array | np.ndarray, " N"],
+    features: Float[AnyArray, "N d"],
+    labels: Int[AnyArray, " N"],
     num_classes: int,
-    mask: Bool[Array | np.ndarray, " N"] | None = None,
+    mask: Bool[AnyArray, " N"] | None = None,
 ) -> ClassMoments:
     """The moments of one batch.
 
@@ -156,13 +170,14 @@ def class_moments(
         features = jnp.where(jnp.asarray(mask)[:, None], features, 0)
     counts = membership.sum(0)
     average = membership / jnp.maximum(counts, 1)[None, :]
-    means = _dot(average.T, features)
-    # A second look at the mean removes the rounding of the first, which is relative to ||h||.
-    means = means + _dot(average.T, features - means[labels])
-    deviations = (features - means[labels]) * membership.sum(1, keepdims=True)
+    origin = _dot(average.T, features)
+    from_origin = (features - origin[labels]) * membership.sum(1, keepdims=True)
+    offset = _dot(average.T, from_origin)
+    deviations = from_origin - offset[labels] * membership.sum(1, keepdims=True)
     return ClassMoments(
         counts=counts.astype(jnp.int32),
-        means=means,
+        origin=origin,
+        offset=offset,
         scatter=_dot(deviations.T, deviations),
         class_scatter=_dot(membership.T, jnp.square(deviations)).sum(-1),
     )

@@ -7,10 +7,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from ncjax import checks
 from ncjax.metrics.moments import ClassMoments
+from ncjax.types import AnyArray
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -42,11 +43,11 @@ class SampleGeometry:
 
 
 def sample_geometry(
-    features: Float[Array | np.ndarray, "N d"],
-    labels: Int[Array | np.ndarray, " N"],
+    features: Float[AnyArray, "N d"],
+    labels: Int[AnyArray, " N"],
     moments: ClassMoments,
-    W: Float[Array | np.ndarray, "K d"],
-    b: Float[Array | np.ndarray, " K"] | None = None,
+    W: Float[AnyArray, "K d"],
+    b: Float[AnyArray, " K"] | None = None,
     *,
     center_W: bool = True,
 ) -> SampleGeometry:

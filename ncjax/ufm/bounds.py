@@ -19,9 +19,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ncjax import checks
+from ncjax.types import Scalar
 from ncjax.ufm.problem import Params, Problem, check_params, logits, mean_loss
 
-Scalar = Float[Array, ""]
 Dual = Float[Array, "N K"]
 
 

@@ -22,11 +22,10 @@ from jaxtyping import Array, Float
 
 from ncjax import checks, curvature
 from ncjax.curvature import Verdict
+from ncjax.types import Scalar
 from ncjax.ufm.bounds import dual_bound, has_lower_bound, loss_gradient, spectrum
 from ncjax.ufm.minimizer import minimizer
 from ncjax.ufm.problem import Params, Problem, check_params, objective, objective_of
-
-Scalar = Float[Array, ""]
 
 
 @jax.tree_util.register_dataclass
@@ -120,10 +119,10 @@ def certify(
 def _certify(
     params: Params,
     problem: Problem,
-    gradient_tol: float,
-    gap_tol: float,
-    curvature_tol: float,
-    rank_tol: float,
+    gradient_tol: Scalar,
+    gap_tol: Scalar,
+    curvature_tol: Scalar,
+    rank_tol: Scalar,
 ) -> Certificate:
     value, gradient = jax.value_and_grad(objective)(params, problem)
     gradient_norm = curvature.global_norm(gradient)
@@ -180,7 +179,7 @@ def _is_minimum(value: Scalar, gap: Scalar | None, tol: Scalar, problem: Problem
     return best.converged & (jnp.abs(value - best.value) <= tol)
 
 
-def _rank(W: Float[Array, "K d"], problem: Problem, rank_tol: float) -> jax.Array:
+def _rank(W: Float[Array, "K d"], problem: Problem, rank_tol: Scalar) -> jax.Array:
     unit = (problem.samples_per_class * problem.lambda_h / problem.lambda_w) ** 0.25
     singular = jnp.linalg.svd(W, compute_uv=False)
     return (singular > rank_tol * unit).sum()

@@ -92,7 +92,7 @@ class Grid:
 
     def _products(self, loss: str) -> list[dict[str, float]]:
         names = ("lambda_w", "lambda_h", "lambda_b", *_hyperparameters(loss))
-        values = itertools.product(*(getattr(self, name) for name in names))
+        values = itertools.product(*(map(float, getattr(self, name)) for name in names))
         return [dict(zip(names, value, strict=True)) for value in values]
 
     def items(self, loss: str, num_classes: int) -> dict[str, np.ndarray]:
@@ -171,9 +171,10 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Per loss: `points`, by verdict `saddles`, `minima`, `other`; over the minima the `worst gap`
-        to the rigorous bound and the largest `f vs theory`, |f - theory|; over the saddles the largest relative
-        `escape law error` of the certificate's eigenvalue against the dense Hessian's smallest,
-        and `index exceptions`, saddles whose Morse index is not the one of the escape law.
+        to the rigorous bound and the largest `f vs theory`, |f - theory|; over the saddles the
+        largest relative `escape law error` of the certificate's eigenvalue against the dense
+        Hessian's smallest, and `index exceptions`, saddles whose Morse index is not the one of the
+        escape law.
     """
     rows = []
     for loss, points in table.groupby("loss", sort=False):

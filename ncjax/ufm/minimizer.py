@@ -23,12 +23,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ncjax import checks, frames
+from ncjax.types import Scalar
 from ncjax.ufm.problem import Params, Problem
 
 _STARTS = tuple(2.0**k for k in range(-5, 7))
 _STEPS = 80
-
-Scalar = Float[Array, ""]
 
 
 @jax.tree_util.register_dataclass

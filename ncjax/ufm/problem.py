@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ncjax import checks, losses
+from ncjax.types import Scalar
 
 _STATIC = {"static": True}
 
@@ -104,7 +105,7 @@ class Params:
     b: jax.Array
 
 
-def init(key: PRNGKeyArray, problem: Problem, scale: float = 1.0) -> Params:
+def init(key: PRNGKeyArray, problem: Problem, scale: Scalar = 1.0) -> Params:
     """A Gaussian starting point with zero bias.
 
     Args:

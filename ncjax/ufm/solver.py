@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from ncjax import checks, curvature
+from ncjax.types import Scalar
 from ncjax.ufm.problem import Params, Problem, check_params, init, objective
 
 
@@ -62,7 +63,7 @@ def critical_point(
     problem: Problem,
     rank: Int[Array, ""] | int,
     *,
-    scale: float = 1.0,
+    scale: Scalar = 1.0,
     gradient_tol: float = 1e-10,
     max_steps: int = 1000,
 ) -> Solution:

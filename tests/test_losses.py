@@ -1,0 +1,125 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.special
+from jax.test_util import check_grads
+
+from ncjax import losses
+from ncjax.checks import InputError
+
+CASES = [
+    ("cross_entropy", {}),
+    ("label_smoothing", {"smoothing": 0.1}),
+    ("focal", {"gamma": 3.0}),
+    ("focal", {"gamma": 0.5}),
+    ("mse", {}),
+    ("mse", {"scale": 5.0, "target": 15.0}),
+]
+
+
+def reference(name: str, logits: np.ndarray, label: int, hp: dict[str, float]) -> float:
+    """The definitions of the papers, in float64 NumPy, one example at a time."""
+    K, one_hot = len(logits), np.eye(len(logits))[label]
+    log_p = scipy.special.log_softmax(logits)
+    if name == "cross_entropy":
+        return -log_p[label]
+    if name == "label_smoothing":
+        return -((1 - hp["smoothing"]) * one_hot + hp["smoothing"] / K) @ log_p
+    if name == "focal":
+        return -((1 - np.exp(log_p[label])) ** hp["gamma"]) * log_p[label]
+    weight = np.where(one_hot == 1, hp.get("scale", 1.0), 1.0)
+    return 0.5 * (weight * (logits - hp.get("target", 1.0) * one_hot) ** 2).sum()
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("name", "hp"), CASES)
+def test_values_are_those_of_the_papers_definitions_on_any_leading_axes(name, hp):
+    rng = np.random.default_rng(0)
+    logits, labels = 3 * rng.normal(size=(2, 3, 5)), rng.integers(0, 5, size=(2, 3))
+    values = losses.get(name, **hp)(jnp.asarray(logits), jnp.asarray(labels))
+    expected = [
+        [reference(name, logits[i, j], labels[i, j], hp) for j in range(3)] for i in range(2)
+    ]
+    np.testing.assert_allclose(values, expected, rtol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("name", "hp"), CASES)
+def test_derivatives_of_both_orders_are_right(name, hp):
+    logits = jnp.asarray(np.random.default_rng(1).normal(size=(4, 3)))
+    labels = jnp.array([0, 1, 2, 2])
+    check_grads(lambda z: losses.get(name, **hp)(z, labels), (logits,), order=2, modes=["rev"])
+
+
+@pytest.mark.parametrize(("name", "hp"), CASES)
+@pytest.mark.parametrize("size", [0.0, 1e2, 1e4, 1e15])
+def test_values_gradients_and_curvature_are_finite_at_extreme_logits_in_float32(name, hp, size):
+    loss = losses.get(name, **hp)
+    corners = size * jnp.array([[1.0, 0, 0], [0, 1.0, 0], [-1.0, 0, 0], [-1.0, -1.0, 1.0]])
+    labels = jnp.zeros(4, jnp.int32)
+    for array in (
+        loss(corners, labels),
+        jax.grad(lambda z: loss(z, labels).sum())(corners),
+        jax.vmap(jax.hessian(lambda z: loss(z, 0)))(corners),
+    ):
+        assert array.dtype == jnp.float32
+        assert jnp.all(jnp.isfinite(array))
+
+
+def test_confident_examples_keep_their_loss_and_slope_in_float32():
+    # 1 - p is 2 exp(-20) = 4e-9, far below the spacing of float32 at p = 1.
+    logits, wrong = jnp.array([20.0, 0.0, 0.0]), 2 * np.exp(-20.0)
+    value, slope = jax.value_and_grad(losses.cross_entropy)(logits, 0)
+    np.testing.assert_allclose(value, wrong, rtol=1e-4)
+    np.testing.assert_allclose(slope, [-wrong, wrong / 2, wrong / 2], rtol=1e-4)
+    np.testing.assert_allclose(losses.focal(logits, 0, gamma=1.0), wrong**2, rtol=1e-4)
+
+
+def test_cross_entropy_and_smoothing_agree_with_optax():
+    logits = jnp.asarray(np.random.default_rng(2).normal(size=(6, 4)), jnp.float32)
+    labels = jnp.array([0, 1, 2, 3, 0, 1])
+    smooth = optax.smooth_labels(jax.nn.one_hot(labels, 4), 0.1)
+    np.testing.assert_allclose(
+        losses.label_smoothing(logits, labels), optax.softmax_cross_entropy(logits, smooth), 1e-6
+    )
+    np.testing.assert_allclose(
+        losses.cross_entropy(logits, labels),
+        optax.softmax_cross_entropy_with_integer_labels(logits, labels),
+        1e-6,
+    )
+
+
+def test_hyperparameters_may_be_swept_by_vmap():
+    logits, labels = jnp.array([1.0, 0.0, -1.0]), jnp.array(1)
+    gammas = jnp.array([0.0, 1.0, 2.0])
+    swept = jax.vmap(lambda g: losses.focal(logits, labels, gamma=g))(gammas)
+    one_by_one = [losses.focal(logits, labels, gamma=float(g)) for g in gammas]
+    np.testing.assert_allclose(swept, jnp.stack(one_by_one), rtol=1e-6)
+
+
+def test_get_takes_a_function_of_ones_own():
+    own = losses.get(lambda z, y, power: (z[..., 0] * y) ** power, power=2.0)
+    assert own(jnp.array([3.0, 0.0]), jnp.array(1.0)) == 9.0
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: losses.get("cross_entrophy"), "Did you mean 'cross_entropy'"),
+        (lambda: losses.get("focal", smoothing=0.1), "smoothing"),
+        (lambda: losses.cross_entropy(jnp.zeros((2, 3)), jnp.array([0, 3])), "`labels`.*0 to 3"),
+        (lambda: losses.cross_entropy(jnp.zeros((2, 3)), jnp.array([0, -1])), "`labels`.*-1 to 0"),
+        (lambda: losses.cross_entropy(jnp.zeros((2, 3)), jnp.array([0])), "`labels`.*shape"),
+        (lambda: losses.cross_entropy(jnp.zeros((2, 1)), jnp.array([0, 0])), "`logits`.*K >= 2"),
+        (lambda: losses.focal(jnp.zeros(3), 0, gamma=-1.0), "`gamma`.*at least 0"),
+        (lambda: losses.label_smoothing(jnp.zeros(3), 0, smoothing=1.0), "`smoothing`"),
+        (lambda: losses.mse(jnp.zeros(3), 0, scale=0.0), "`scale`.*greater than 0"),
+        (lambda: losses.mse(jnp.zeros(3), 0, target=-2.0), "`target`"),
+    ],
+)
+@pytest.mark.usefixtures("no_type_checks")
+def test_bad_input_is_refused_by_name(call, message):
+    with pytest.raises(InputError, match=message):
+        call()

@@ -1,0 +1,107 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ncjax import parallel
+from ncjax.checks import InputError
+
+
+def noisy_square(key, item):
+    return {"square": item["x"] ** 2, "noise": jax.random.normal(key, (2,))}
+
+
+ITEMS = {"x": np.arange(7, dtype=np.float32)}
+
+
+def expected(ids: np.ndarray) -> np.ndarray:
+    key = jax.random.key(5)
+    return np.stack([jax.random.normal(jax.random.fold_in(key, int(i)), (2,)) for i in ids])
+
+
+@pytest.mark.parametrize("backend", parallel.BACKENDS)
+@pytest.mark.parametrize("chunk", [None, 1, 3, 7, 20])
+def test_results_depend_neither_on_backend_nor_on_chunks(backend, chunk):
+    found = parallel.sweep(noisy_square, ITEMS, key=jax.random.key(5), chunk=chunk, backend=backend)
+    np.testing.assert_array_equal(found["square"], ITEMS["x"] ** 2)
+    np.testing.assert_allclose(found["noise"], expected(np.arange(7)), rtol=1e-6)
+
+
+def test_numbered_items_are_the_same_items_of_a_longer_list():
+    part = {"x": ITEMS["x"][4:6]}
+    found = parallel.sweep(noisy_square, part, key=jax.random.key(5), ids=np.array([4, 5]), chunk=4)
+    np.testing.assert_allclose(found["noise"], expected(np.array([4, 5])), rtol=1e-6)
+
+
+ON_DEVICES = """
+import jax, numpy as np, jax.numpy as jnp
+from ncjax import parallel
+from ncjax.metrics import class_moments
+from tests.test_parallel import ITEMS, expected, noisy_square
+
+assert jax.local_device_count() == 4
+for backend in parallel.BACKENDS:
+    for chunk in (None, 3, 5):
+        settings = {"key": jax.random.key(5), "chunk": chunk, "backend": backend}
+        found = parallel.sweep(noisy_square, ITEMS, **settings)
+        np.testing.assert_array_equal(found["square"], ITEMS["x"] ** 2)
+        np.testing.assert_allclose(found["noise"], expected(np.arange(7)), rtol=1e-6)
+
+rng = np.random.default_rng(0)
+labels = rng.integers(0, 3, (4, 8))
+features = np.float32(5 + labels[..., None] + 1e-3 * rng.normal(size=(4, 8, 2)))
+whole = class_moments(features.reshape(32, 2), labels.ravel(), 3)
+
+def joined(scale, features, labels):
+    moments = class_moments(features, labels, 3).psum(parallel.AXIS)
+    return scale * moments.scatter, jax.lax.axis_index(parallel.AXIS)
+
+for backend in parallel.BACKENDS:
+    run = parallel.across_devices(joined, in_axes=(None, 0, 0), out_axes=(None, 0), backend=backend)
+    scatter, index = jax.block_until_ready(run(jnp.float32(2), features, labels))
+    np.testing.assert_allclose(scatter, 2 * whole.scatter, rtol=1e-5, atol=1e-9)
+    np.testing.assert_array_equal(index, np.arange(4))
+print("agreed")
+"""
+
+
+def test_four_devices_give_what_one_gives(on_devices):
+    assert on_devices(ON_DEVICES).strip() == "agreed"
+
+
+def test_one_function_compiles_once():
+    traces = []
+
+    def counted(x):
+        traces.append(x)
+        return x + 1
+
+    for size in (4, 4, 3):
+        parallel.sweep(counted, np.arange(size), chunk=4)
+    assert len(traces) == 1
+
+
+def test_the_mapped_function_may_return_several_outputs_with_their_own_axes():
+    def fn(x):
+        return jax.lax.psum(x, parallel.AXIS), x
+
+    run = parallel.across_devices(fn, in_axes=(0,), out_axes=(None, 0), backend="vmap")
+    total, each = run(jnp.arange(3.0))
+    assert total == 3.0
+    np.testing.assert_array_equal(each, [0, 1, 2])
+
+
+@pytest.mark.usefixtures("no_type_checks")
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: parallel.sweep(abs, np.ones(3), backend="pmapp"), "Did you mean 'pmap'"),
+        (lambda: parallel.sweep(abs, np.ones(0)), "`items`.*non-empty"),
+        (lambda: parallel.sweep(abs, {"a": np.ones(2), "b": np.ones(3)}), "`items`.*common"),
+        (lambda: parallel.sweep(abs, np.ones(3), chunk=0), "`chunk`.*at least 1"),
+        (lambda: parallel.sweep(abs, np.ones(3), ids=np.arange(2)), "`ids`"),
+    ],
+)
+def test_bad_input_is_refused_by_name(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
