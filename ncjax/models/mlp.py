@@ -9,6 +9,7 @@ import jax
 from jaxtyping import Array, Float
 
 from ncjax.models.heads import NAME
+from ncjax.types import AnyArray
 
 
 class MLP(nn.Module):
@@ -29,7 +30,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "N ..."], *, train: bool = False
+        self, x: Float[AnyArray, "N ..."], *, train: bool = False
     ) -> tuple[Float[Array, "N K"], Float[Array, "N d"]]:
         """Logits and features (non-negative, not normalised) of a batch.
 

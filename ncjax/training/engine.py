@@ -52,7 +52,8 @@ class Engine:
             make_evaluate(self._model, loss_fn), out_axes=None, **placement
         )
         self._train = shard_batches((dataset.images, dataset.labels), self._shards)
-        self._test = shard_batches((dataset.test_images, dataset.test_labels), self._shards)
+        test = (dataset.test_images, dataset.test_labels)
+        self._test = shard_batches(test, self._shards) if len(test[1]) else None
 
     def initial(self) -> steps.State:
         """The state before the first epoch."""
@@ -70,9 +71,9 @@ class Engine:
 
     def measure(self, state: steps.State) -> tuple[dict[str, float | None], ClassMoments]:
         """The metrics of a state as numbers (None where undefined), and the training moments."""
-        measured, moments = jax.device_get(self._measure(state.variables, *self._train))
-        row = dict(measured)
-        if len(self._dataset.test_labels):
+        measured, moments = self._measure(state.variables, *self._train)
+        row = jax.device_get(measured)
+        if self._test is not None:
             tested = jax.device_get(self._evaluate(state.variables, *self._test))
             row |= {f"test_{name}": value for name, value in tested.items()}
         return {n: float(v) if np.isfinite(v) else None for n, v in row.items()}, moments

@@ -13,6 +13,7 @@ import numpy as np
 from ncjax import losses, models
 from ncjax.metrics import ClassMoments, collapse, sample_geometry
 from ncjax.parallel import AXIS
+from ncjax.types import AnyArray
 
 
 def shard_batches(
@@ -48,7 +49,7 @@ def make_evaluate(model: nn.Module, loss_fn: losses.Loss) -> Callable[..., dict[
         `[batches, rows, ...]`, averaged over the rows of all devices.
     """
 
-    def evaluate(variables: Mapping[str, Any], *batches: jax.Array) -> dict[str, jax.Array]:
+    def evaluate(variables: Mapping[str, Any], *batches: AnyArray) -> dict[str, jax.Array]:
         def quantities(x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
             logits, _ = model.apply(variables, x, train=False)
             return _fit(loss_fn, logits, y)
@@ -73,7 +74,7 @@ def make_measure(
     """
 
     def measure(
-        variables: Mapping[str, Any], *batches: jax.Array
+        variables: Mapping[str, Any], *batches: AnyArray
     ) -> tuple[dict[str, jax.Array], ClassMoments]:
         W, b = models.classifier(variables["params"])
 

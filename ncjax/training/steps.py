@@ -14,6 +14,7 @@ import optax
 
 from ncjax import checks, losses
 from ncjax.parallel import AXIS
+from ncjax.types import AnyArray
 
 
 @jax.tree_util.register_dataclass
@@ -98,7 +99,7 @@ def make_epoch(
         )
         return loss_fn(logits, y).mean(), updated
 
-    def epoch(state: State, images: jax.Array, labels: jax.Array, rows: jax.Array) -> State:
+    def epoch(state: State, images: AnyArray, labels: AnyArray, rows: AnyArray) -> State:
         def step(carry: tuple, chosen: jax.Array) -> tuple:
             params, rest, opt_state = carry
             gradient_of = jax.grad(objective, has_aux=True)
@@ -109,6 +110,7 @@ def make_epoch(
                 updates, opt_state = optimizer.update(gradient, opt_state, params)
             return (optax.apply_updates(params, updates), rest, opt_state), None
 
+        images, labels = jnp.asarray(images), jnp.asarray(labels)
         rest = dict(state.variables)
         params = rest.pop("params")
         (params, rest, opt_state), _ = jax.lax.scan(step, (params, rest, state.opt_state), rows)

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from ncjax import data
+from ncjax.checks import InputError
+
+
+def test_digits_are_the_real_images_split_by_class():
+    digits = data.load("digits")
+    assert digits.images.shape == (1437, 8, 8)
+    assert digits.test_images.shape == (360, 8, 8)
+    assert digits.images.dtype == np.float32
+    assert digits.images.min() == 0
+    assert digits.images.max() == 1
+    counts = np.bincount(digits.labels, minlength=10)
+    assert counts.min() >= 139
+    together = np.concatenate([digits.images, digits.test_images])
+    assert len(np.unique(together.reshape(1797, -1), axis=0)) == 1797
+
+
+def save(path, **arrays):
+    np.savez(path, **arrays)
+    return str(path)
+
+
+def test_arrays_come_from_npz_with_or_without_a_test_set(tmp_path):
+    images, labels = np.random.default_rng(0).normal(size=(6, 4)), np.array([0, 1, 2, 0, 1, 2])
+    found = data.load(save(tmp_path / "own.npz", images=images, labels=labels))
+    assert found.num_classes == 3
+    assert len(found.test_labels) == 0
+    np.testing.assert_allclose(found.images, images, rtol=1e-6)
+    tested = save(
+        tmp_path / "t.npz", images=images, labels=labels, test_images=images, test_labels=labels
+    )
+    assert len(data.load(tested).test_labels) == 6
+
+
+GOOD = {"images": np.ones((4, 2)), "labels": np.array([0, 1, 0, 1])}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": None}, "`file`.*which has images.*an .npz file with arrays images, labels"),
+        ({"labels": np.array([0, 1, 0])}, "`labels`.*shape"),
+        ({"labels": np.array([0, 2, 0, 2])}, "no sample of class 1"),
+        ({"labels": np.array([0, -1, 0, 1])}, "`labels`.*-1"),
+        ({"labels": np.array([0.5, 1, 0, 1])}, "`labels`.*integer"),
+        ({"labels": np.zeros(4, int)}, "number of classes"),
+        ({"images": np.full((4, 2), np.nan)}, "`images`.*NaN"),
+        ({"images": np.array([None] * 4)}, "`file`.*can't be read"),
+    ],
+)
+def test_unfit_files_are_refused_by_what_is_wrong(tmp_path, changes, message):
+    arrays = {name: array for name, array in (GOOD | changes).items() if array is not None}
+    with pytest.raises(InputError, match=message):
+        data.load(save(tmp_path / "bad.npz", **arrays))
+
+
+def test_unknown_names_missing_files_and_other_formats_are_refused(tmp_path):
+    with pytest.raises(InputError, match="`dataset`.*'digit'.*'digits' or the path"):
+        data.load("digit")
+    with pytest.raises(InputError, match="does not exist"):
+        data.load(str(tmp_path / "nowhere.npz"))
+    (tmp_path / "text.npz").write_text("not a zip")
+    with pytest.raises(InputError, match="can't be read"):
+        data.load(str(tmp_path / "text.npz"))
