@@ -28,6 +28,7 @@ GRID = ufm.Grid(
     ranks=(0, 1, 2, 3, 4),
     starts=6,
 )
+CONFIG = training.TrainConfig()
 
 
 def main(run: Path = Path("runs/demo")) -> None:
@@ -53,19 +54,18 @@ def main(run: Path = Path("runs/demo")) -> None:
     print(f"written: {run / 'summary.md'}")
 
 
-def sweep(run: Path, grid: ufm.Grid = GRID) -> pd.DataFrame:
+def sweep(run: Path) -> pd.DataFrame:
     """The landscape under the four losses, over decays, ranks and starts."""
     with jax.enable_x64(True):
-        return ufm.landscape(grid, run, chunk=64)
+        return ufm.landscape(GRID, run, chunk=64)
 
 
-def train_networks(run: Path, config: training.TrainConfig | None = None) -> dict[str, Path]:
+def train_networks(run: Path) -> dict[str, Path]:
     """The digits network to the terminal phase, once a loss; returns the run folders."""
-    config = training.TrainConfig() if config is None else config
     folders = {}
     for loss in GRID.losses:
         folders[loss] = run / f"train-{loss}"
-        training.train(dataclasses.replace(config, loss=loss), folders[loss])
+        training.train(dataclasses.replace(CONFIG, loss=loss), folders[loss])
     return folders
 
 
@@ -76,7 +76,7 @@ def summarize(table: pd.DataFrame, folders: dict[str, Path], seconds: dict[str, 
     ).T
     columns = ["epoch", "accuracy", "test_accuracy", "nc1_pinv", "nc2_means", "nc2_classifier"]
     columns += ["nc3_self_duality", "nc3_etf", "nc4_agreement"]
-    config = json.loads((folders["cross_entropy"] / "config.json").read_text())
+    config = json.loads((next(iter(folders.values())) / "config.json").read_text())
     setting = ", ".join(f"{k} {v}" for k, v in config["config"].items() if k != "loss")
     return f"""# Demonstration
 

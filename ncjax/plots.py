@@ -165,7 +165,7 @@ def measurement(
             figure.colorbar(image, ax=ax, label="cosine", shrink=0.8)
         if margins is not None:
             ax, best = axes[-1], len(means) / (len(means) - 1)
-            ax.hist(margins, bins=50, color=COLORS[0])
+            ax.hist(margins, np.linspace(min(-0.1, margins.min()), best + 0.1, 51), color=COLORS[0])
             ax.axvline(best, color=COLORS[1], linestyle="--", label=f"at collapse: {best:.3f}")
             ax.set_yscale("log")
             ax.set_title("cosine margin of each sample\n(negative: nearer to another class)")
@@ -209,5 +209,6 @@ def _curve(ax: Axes, table: pd.DataFrame, column: str, name: str, number: int) -
 
 def _cosines(rows: np.ndarray) -> np.ndarray:
     centred = rows - rows.mean(0)
-    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    norms = np.linalg.norm(centred, axis=1, keepdims=True)
+    unit = centred / np.where(norms > 0, norms, 1)  # a vector without direction has cosine 0
     return unit @ unit.T

@@ -34,8 +34,9 @@ class Engine:
         self._config, self._dataset = config, dataset
         devices = tuple(jax.local_devices() if devices is None else devices)
         self._shards = 1 if backend == "vmap" else len(devices)
+        steps.check_batch_size(config.batch_size, len(dataset.labels), self._shards)
         self._model = models.MLP(dataset.num_classes, config.widths, parallel.AXIS)
-        self._optimizer = config.optimizer(max(1, len(dataset.labels) // config.batch_size))
+        self._optimizer = config.optimizer(len(dataset.labels) // config.batch_size)
         loss_fn = losses.get(config.loss, **config.hyperparameters)
         self._epoch = parallel.across_devices(
             steps.make_epoch(self._model, self._optimizer, loss_fn),

@@ -45,8 +45,8 @@ def train(
             training diverges.
     """
     dataset = data.load(config.dataset)
-    run = runs.open_run(run, config)
     engine = Engine(config, dataset, backend, devices)
+    run = runs.open_run(run, config)
     with Checkpoints(run) as checkpoints:
         start = engine.initial()
         state = checkpoints.restore(start) or start

@@ -48,6 +48,17 @@ def init_state(
     return State(variables, optimizer.init(variables["params"]), jnp.zeros((), jnp.int32))
 
 
+def check_batch_size(batch_size: int, num_examples: int, shards: int) -> None:
+    """Refuses a batch that the devices can't share evenly, or that the data can't fill.
+
+    Raises:
+        InputError: naming `batch_size`.
+    """
+    if batch_size > num_examples or batch_size % shards:
+        accepted = f"a multiple of the {shards} device(s), and at most the {num_examples} examples"
+        raise checks.reject("batch_size", batch_size, accepted)
+
+
 def batch_rows(
     num_examples: int, batch_size: int, epoch: int, seed: int, shards: int
 ) -> np.ndarray:
@@ -57,20 +68,14 @@ def batch_rows(
 
     Args:
         num_examples: N.
-        batch_size: over all shards together.
+        batch_size: over all shards together, as `check_batch_size` accepts it.
         epoch: counted from 0.
         seed: of the run.
         shards: devices that share each batch.
 
     Returns:
         Row numbers, int32 `[shards, steps, batch_size / shards]`.
-
-    Raises:
-        InputError: a batch larger than the data set, or not divisible by the shards.
     """
-    if batch_size > num_examples or batch_size % shards:
-        accepted = f"a multiple of the {shards} device(s), and at most the {num_examples} examples"
-        raise checks.reject("batch_size", batch_size, accepted)
     key = jax.random.fold_in(jax.random.key(seed), epoch)
     order = np.asarray(jax.random.permutation(key, num_examples), np.int32)
     steps = num_examples // batch_size

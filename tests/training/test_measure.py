@@ -20,7 +20,7 @@ def test_a_sharded_batched_measurement_is_that_of_all_features_at_once(shards, b
 
     axes = {"in_axes": (None, 0, 0, 0), "axis_name": AXIS}
     measure = jax.vmap(make_measure(model, losses.mse), out_axes=(None, None), **axes)
-    row, moments = measure(variables, *batches)
+    row, moments = jax.jit(measure)(variables, *batches)
     logits, features = model.apply(variables, images)
     whole = metrics.class_moments(features, labels, 3)
     W, b = models.classifier(variables["params"])
@@ -37,6 +37,6 @@ def test_a_sharded_batched_measurement_is_that_of_all_features_at_once(shards, b
     np.testing.assert_array_equal(moments.counts, whole.counts)
 
     evaluate = jax.vmap(make_evaluate(model, losses.mse), out_axes=None, **axes)
-    tested = evaluate(variables, *batches)
+    tested = jax.jit(evaluate)(variables, *batches)
     assert tested.keys() == {"loss", "accuracy"}
     np.testing.assert_allclose(tested["loss"], expected["loss"], rtol=1e-5)

@@ -22,7 +22,7 @@ def test_the_batches_of_an_epoch_are_a_shuffle_that_depends_on_seed_and_epoch_al
 @pytest.mark.parametrize(("batch_size", "shards"), [(101, 1), (30, 4)])
 def test_batches_that_do_not_fit_are_refused(batch_size, shards):
     with pytest.raises(InputError, match=f"`batch_size`: got {batch_size}"):
-        steps.batch_rows(100, batch_size, epoch=0, seed=0, shards=shards)
+        steps.check_batch_size(batch_size, 100, shards)
 
 
 def test_an_epoch_is_plain_sgd_on_the_mean_of_each_batch():
