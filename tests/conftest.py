@@ -1,4 +1,4 @@
-"""Settings of all tests: strict promotion, no broadcasting across ranks, one compilation cache."""
+"""Fixtures that several tests share."""
 
 import os
 import subprocess
@@ -10,18 +10,7 @@ import jax
 import jaxtyping
 import pytest
 
-# Named in the options of pytest, which does not import it itself.
-from tests.typecheck import checked as checked
-
-ROOT = Path(__file__).parent.parent
-CACHE = str(ROOT / ".jax_cache")
-
-
-def pytest_configure() -> None:
-    jax.config.update("jax_numpy_dtype_promotion", "strict")
-    jax.config.update("jax_numpy_rank_promotion", "raise")
-    jax.config.update("jax_compilation_cache_dir", CACHE)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+from tests.plugin import CACHE, ROOT
 
 
 @pytest.fixture
@@ -49,7 +38,7 @@ def _in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def on_devices() -> Callable[..., str]:
     """Runs a script on several fake CPU devices, in a process of its own."""
 
-    def run(script: str, devices: int = 4, *arguments: str) -> str:
+    def run(script: str, devices: int = 4) -> str:
         environment = os.environ | {
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
             "NPROC": "16",  # without it, collectives on fake devices can starve each other
@@ -57,7 +46,7 @@ def on_devices() -> Callable[..., str]:
             "JAX_NUMPY_RANK_PROMOTION": "raise",
             "JAX_COMPILATION_CACHE_DIR": CACHE,
         }
-        command = [sys.executable, "-W", "error", "-c", script, *arguments]
+        command = [sys.executable, "-W", "error", "-c", script]
         done = subprocess.run(
             command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300
         )

@@ -74,7 +74,7 @@ def dense_eigenpairs(f: Callable[[Tree], jax.Array], params: Tree) -> DenseEigen
 
     Examples:
         >>> import jax.numpy as jnp
-        >>> pairs = dense_eigenpairs(lambda p: p["x"] ** 2 - p["y"] ** 2, {"x": 1.0, "y": 0.5})
+        >>> pairs = dense_eigenpairs(lambda p: p[0] ** 2 - p[1] ** 2, (jnp.zeros(()), jnp.ones(())))
         >>> pairs.eigenvalues
         Array([-2.,  2.], dtype=float32)
     """

@@ -73,7 +73,7 @@ def minimizer(problem: Problem) -> Minimizer:
     Examples:
         >>> best = minimizer(Problem(4, 6, 3, "cross_entropy", 5e-3, 1e-3, 1e-2))
         >>> round(float(best.logit_gap), 4)  # log(1/tau - (K-1))
-        5.5453
+        5.542
     """
     K, d = problem.num_classes, problem.feature_dim
     if d < K - 1:

@@ -11,7 +11,7 @@ import pytest
 
 from ncjax.checks import InputError
 from ncjax.training import train
-from tests.conftest import CACHE, ROOT
+from tests.plugin import CACHE, ROOT
 from tests.training.conftest import CONFIG
 
 

@@ -1,0 +1,30 @@
+"""What holds for every test and doctest: strict promotion, checked annotations, one cache.
+
+Strict means here: no implicit promotion of types, no broadcasting across ranks. Annotations are
+checked by beartype, with int accepted where float is asked for. Constructors are left alone: JAX
+rebuilds result pytrees with whatever it maps over them (shapes, shardings, NumPy arrays), which is
+not what their fields promise to a user.
+"""
+
+from pathlib import Path
+
+import jax
+from beartype import BeartypeConf, beartype
+
+ROOT = Path(__file__).parent.parent
+CACHE = str(ROOT / ".jax_cache")
+
+_check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+
+
+def checked(function):
+    if getattr(function, "__name__", "") in ("__init__", "check_single_arg"):
+        return function
+    return _check(function)
+
+
+def pytest_configure() -> None:
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    jax.config.update("jax_compilation_cache_dir", CACHE)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
