@@ -40,7 +40,8 @@ def on_devices() -> Callable[..., str]:
 
     def run(script: str, devices: int = 4) -> str:
         environment = os.environ | {
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} "
+            f"--xla_force_host_platform_device_count={devices}",
             "NPROC": "16",  # without it, collectives on fake devices can starve each other
             "JAX_NUMPY_DTYPE_PROMOTION": "strict",
             "JAX_NUMPY_RANK_PROMOTION": "raise",

@@ -6,7 +6,12 @@ rebuilds result pytrees with whatever it maps over them (shapes, shardings, NumP
 not what their fields promise to a user.
 """
 
+import os
 from pathlib import Path
+
+# Compiling is most of what the tests wait for, and small shapes gain nothing from optimised code.
+# Set before JAX starts, and inherited by the processes that tests start.
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 " + os.environ.get("XLA_FLAGS", "")
 
 import jax
 from beartype import BeartypeConf, beartype
