@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Iterable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -33,10 +34,8 @@ def reject(argument: str, got: object, accepted: str, remedy: str = "") -> Input
 
 
 def is_concrete(value: object) -> bool:
-    """Whether the numbers of `value` can be looked at now (False for tracers and placeholders)."""
-    if isinstance(value, jax.core.Tracer):
-        return False
-    return isinstance(value, bool | int | float | np.generic | np.ndarray | jax.Array)
+    """Whether the numbers of `value` can be looked at now (False while JAX traces them)."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
 
 
 def check_choice(argument: str, got: str, accepted: Iterable[str]) -> None:
@@ -56,6 +55,8 @@ def check_range(
     if not is_concrete(value):
         return
     numbers = np.asarray(value)
+    if numbers.dtype == bool or not jnp.issubdtype(numbers.dtype, jnp.number):
+        raise reject(argument, repr(value), "a number")
     above = numbers >= low if closed else numbers > low
     if not np.all(above & (numbers < high)):
         bound = f"{'at least' if closed else 'greater than'} {low:g}"
@@ -71,7 +72,7 @@ def check_count(argument: str, value: object, low: int) -> None:
 
 def check_labels(argument: str, labels: object, num_classes: int) -> None:
     """Refuses labels that are not integers in 0 .. num_classes - 1."""
-    dtype = np.dtype(getattr(labels, "dtype", type(labels)))
+    dtype = labels.dtype if hasattr(labels, "dtype") else np.asarray(labels).dtype
     if not np.issubdtype(dtype, np.integer):
         raise reject(
             argument, f"dtype {dtype}", "integer class indices", "Convert with `.astype(int)`."
@@ -92,7 +93,10 @@ def check_finite(argument: str, array: object) -> None:
     """Refuses NaN and infinity, with the place of the first one."""
     if not is_concrete(array):
         return
-    bad = np.argwhere(~np.isfinite(np.asarray(array)))
+    numbers = np.asarray(array)
+    if not jnp.issubdtype(numbers.dtype, jnp.number):
+        raise reject(argument, f"dtype {numbers.dtype}", "numeric")
+    bad = np.argwhere(~np.isfinite(numbers))
     if len(bad):
         raise reject(
             argument,

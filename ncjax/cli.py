@@ -83,7 +83,8 @@ def measure_(
         out: folder for collapse.json and collapse.png; by default FILE without its ending.
         center_w: subtract the mean row of W in NC2 and NC3.
     """
-    out = file.with_suffix("") if out is None else out
+    if out is None:
+        out = file.with_suffix("") if file.suffix else file.with_name(f"{file.name}-collapse")
     numbers = measure.measure_file(file, out, center_W=center_w)
     width = max(map(len, numbers))
     for name, value in numbers.items():

@@ -10,7 +10,9 @@ focal              :math:`-(1 - p_y)^\gamma \log p_y`
 =================  ================================================================================
 
 The mean over examples is the caller's. Every loss is finite, with finite gradients, at extreme
-logits in float32. Hyperparameters are keywords and may be traced, so `vmap` sweeps them.
+logits in float32 (MSE as far as their squares are). Where a label is out of range and can't be
+refused, under `jit`, the loss is NaN. Hyperparameters are keywords and may be traced, so `vmap`
+sweeps them.
 
 Examples:
     >>> import jax.numpy as jnp, numpy as np
@@ -30,7 +32,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 from ncjax import checks
 from ncjax.types import AnyArray, Scalar
@@ -39,7 +41,7 @@ Loss = Callable[..., jax.Array]
 """A per-example loss: `(logits [..., K], labels [...]) -> [...]`."""
 
 Logits = Float[AnyArray, "*batch K"]
-Labels = Int[AnyArray, "*batch"] | int
+Labels = Integer[AnyArray, "*batch"] | int
 Values = Float[Array, "*batch"]
 
 
@@ -75,7 +77,7 @@ def label_smoothing(logits: Logits, labels: Labels, smoothing: Scalar = 0.1) -> 
     """
     _check_hyperparameter("smoothing", smoothing)
     logits, labels = _checked(logits, labels)
-    excess = _at_label(logits, labels) - logits.mean(-1)
+    excess = (_at_label(logits, labels)[..., None] - logits).mean(-1)
     return jax.nn.softplus(_log_odds_against(logits, labels)) + smoothing * excess
 
 
@@ -168,6 +170,8 @@ def _check_hyperparameter(name: str, value: Scalar) -> None:
 def _checked(logits: Logits, labels: Labels) -> tuple[jax.Array, jax.Array]:
     """Both as arrays, once their shapes and (where concrete) the labels' values are right."""
     logits, labels_array = jnp.asarray(logits), jnp.asarray(labels)
+    if not jnp.issubdtype(logits.dtype, jnp.floating):
+        logits = logits.astype(jnp.zeros(()).dtype)
     if logits.ndim == 0 or logits.shape[-1] < 2:
         raise checks.reject("logits", f"shape {logits.shape}", "of shape [..., K] with K >= 2")
     if labels_array.shape != logits.shape[:-1]:
@@ -175,7 +179,8 @@ def _checked(logits: Logits, labels: Labels) -> tuple[jax.Array, jax.Array]:
             "labels", f"shape {labels_array.shape}", f"of the logits' shape {logits.shape[:-1]}"
         )
     checks.check_labels("labels", labels_array, logits.shape[-1])
-    return logits, labels_array
+    # A narrow type would wrap around in comparisons with more classes than it can count.
+    return logits, labels_array.astype(jnp.int32)
 
 
 def _log_odds_against(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -189,7 +194,10 @@ def _log_odds_against(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def _at_label(values: jax.Array, labels: jax.Array) -> jax.Array:
-    return jnp.take_along_axis(values, labels[..., None], axis=-1)[..., 0]
+    beyond = jnp.where(labels < 0, values.shape[-1], labels)
+    return jnp.take_along_axis(values, beyond[..., None], axis=-1, mode="fill", fill_value=jnp.nan)[
+        ..., 0
+    ]
 
 
 def _is_true_class(logits: jax.Array, labels: jax.Array) -> jax.Array:

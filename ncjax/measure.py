@@ -31,7 +31,9 @@ def measure_file(file: Path, out: Path, *, center_W: bool = True) -> dict[str, f
     checks.check_shape("features", features, (None, None), "[N, d]")
     if not np.issubdtype(features.dtype, np.floating):
         raise checks.reject("features", f"dtype {features.dtype}", "floating point")
-    num_classes = int(np.max(labels, initial=0)) + 1 if W is None else len(W)
+    if W is not None:
+        checks.check_shape("W", W, (None, features.shape[1]), "[K, d]")
+    num_classes = data.count_classes(labels) if W is None else len(W)
     with jax.enable_x64(True):
         moments = metrics.class_moments(features.astype(np.float64), labels, num_classes)
         measured = metrics.collapse(moments, W, b, center_W=center_W)

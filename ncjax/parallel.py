@@ -56,11 +56,29 @@ def across_devices(
         A compiled function of the same arguments; equal calls to `across_devices` share it.
 
     Raises:
-        InputError: unknown backend.
+        InputError: unknown backend; from the compiled function, a sharded argument whose leading
+            axis is not the number of devices.
     """
     checks.check_choice("backend", backend, BACKENDS)
     devices = tuple(jax.local_devices() if devices is None else devices)
-    return _compiled(fn, in_axes, out_axes, backend, devices)
+    run = _compiled(fn, in_axes, out_axes, backend, devices)
+    return run if backend == "vmap" else _checking_shards(run, in_axes, len(devices))
+
+
+def _checking_shards(
+    run: Callable[..., Any], in_axes: tuple[int | None, ...], shards: int
+) -> Callable[..., Any]:
+    """`run`, once every sharded argument is found to have one slice a device."""
+
+    def checked(*args: Any) -> Any:
+        for place, (axis, arg) in enumerate(zip(in_axes, args, strict=True)):
+            sizes = set() if axis is None else {np.shape(x)[:1] for x in jax.tree.leaves(arg)}
+            if not sizes <= {(shards,)}:
+                accepted = f"one slice for each of {shards} device(s)"
+                raise checks.reject(f"argument {place}", f"leading axes {sorted(sizes)}", accepted)
+        return run(*args)
+
+    return checked
 
 
 @functools.lru_cache(maxsize=256)
@@ -149,8 +167,9 @@ def sweep(
         array([ 0,  1,  4,  9, 16], dtype=int32)
     """
     size = _batch_size(items)
-    ids = np.arange(size) if ids is None else ids
+    ids = np.arange(size) if ids is None else np.asarray(ids)
     checks.check_shape("ids", ids, (size,), "[B]")
+    checks.check_range("ids", ids, 0, 2**31)
     chunk = size if chunk is None else chunk
     checks.check_count("chunk", chunk, 1)
     devices = tuple(jax.local_devices() if devices is None else devices)

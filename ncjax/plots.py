@@ -70,7 +70,10 @@ def critical_points(table: pd.DataFrame, path: Path) -> None:
             ax.axhline(0, color="0.6", linewidth=0.6, zorder=0)
             ax.set_xscale("symlog", linthresh=0.1)
             ax.set_yscale("symlog", linthresh=1)
-            ax.set_xlim(-0.02, 2 * shown.loc[shown["loss"] == loss, "excess"].max())
+            widest = shown.loc[shown["loss"] == loss, "excess"].max()
+            ax.set_xlim(-0.02, 2 * widest if widest > 0 else 1)
+            if np.isnan(widest):
+                ax.text(0.5, 0.5, "no symmetric minimiser\nin so few dimensions", ha="center")
             ax.set_title(LOSS_NAMES.get(loss, loss))
             ax.set_xlabel(r"objective excess $f/f^\star - 1$")
         axes[0].set_ylabel(r"smallest Hessian eigenvalue / $\mu$")

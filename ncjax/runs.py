@@ -49,7 +49,7 @@ def open_run(folder: Path | str, config: Any) -> Path:
     except OSError as error:
         remedy = "Choose a folder that you may write to."
         raise checks.reject("run", f"{folder} ({error})", "a writable folder", remedy) from error
-    found = json.loads(path.read_text())["config"]
+    found = _read_config(path)
     if found != asked:
         keys = sorted({*found, *asked})
         changed = [k for k in keys if found.get(k) != asked.get(k)]
@@ -61,6 +61,14 @@ def open_run(folder: Path | str, config: Any) -> Path:
             "Name another folder, or delete this one to start afresh.",
         )
     return folder
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())["config"]
+    except (json.JSONDecodeError, KeyError) as error:
+        remedy = "Delete the folder to start afresh."
+        raise checks.reject("run", f"{path}, which is damaged", "a config", remedy) from error
 
 
 def environment() -> dict[str, Any]:
@@ -86,11 +94,16 @@ def write_atomically(path: Path, content: str | Callable[[Path], object]) -> Non
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft{path.suffix}")
-    if callable(content):
-        content(draft)
-    else:
-        draft.write_text(content)
-    draft.replace(path)
+    try:
+        if callable(content):
+            content(draft)
+        else:
+            draft.write_text(content)
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())  # the bytes are there before the name is
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
@@ -102,12 +115,20 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a JSON-lines file; a last line that a kill cut short is left out."""
+    """The rows of a JSON-lines file; a last line that a kill cut short is left out.
+
+    Raises:
+        InputError: another line is not JSON.
+    """
     if not path.exists():
         return
-    for line in path.read_text().splitlines(keepends=True):
+    for number, line in enumerate(path.read_text().splitlines(keepends=True), 1):
         if line.endswith("\n"):
-            yield json.loads(line)
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                remedy = "Delete the folder to start afresh."
+                raise checks.reject(str(path), f"line {number}", "JSON", remedy) from error
 
 
 def keep_rows(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
@@ -132,7 +153,7 @@ def read_metrics(folder: Path | str) -> pd.DataFrame:
 
 def _plain(config: Any) -> dict[str, Any]:
     fields = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else dict(config)
-    return json.loads(json.dumps(fields))
+    return json.loads(json.dumps(fields, default=lambda value: value.tolist()))
 
 
 def _to_json(value: Any) -> str:

@@ -123,3 +123,18 @@ def test_get_takes_a_function_of_ones_own():
 def test_bad_input_is_refused_by_name(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16])
+def test_narrow_label_types_do_not_wrap_around(dtype):
+    logits = jnp.zeros((1, 300)).at[0, 256].set(5.0)
+    label = np.array([0], dtype)
+    for name, loss in losses.LOSSES.items():
+        wide = loss(logits, label.astype(np.int32))
+        np.testing.assert_array_equal(loss(logits, label), wide, err_msg=name)
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_out_of_range_that_cannot_be_refused_gives_nan(label):
+    for name, loss in losses.LOSSES.items():
+        assert jnp.isnan(jax.jit(loss)(jnp.arange(3.0), label)), name

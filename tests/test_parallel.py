@@ -105,3 +105,10 @@ def test_the_mapped_function_may_return_several_outputs_with_their_own_axes():
 def test_bad_input_is_refused_by_name(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+@pytest.mark.parametrize("backend", ["pmap", "shard_map"])
+def test_a_sharded_argument_must_have_one_slice_a_device(backend):
+    run = parallel.across_devices(abs, in_axes=(0,), backend=backend, devices=jax.devices()[:1])
+    with pytest.raises(InputError, match=r"`argument 0`.*\(2,\).*each of 1 device"):
+        run(np.ones((2, 3)))

@@ -47,7 +47,16 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
 
     with pytest.raises(RuntimeError):
         runs.write_atomically(tmp_path / "out.txt", fails)
-    assert not (tmp_path / "out.txt").exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_files_are_named(tmp_path):
+    (tmp_path / "config.json").write_text('{"config": {"se')
+    with pytest.raises(InputError, match="config.json, which is damaged"):
+        runs.open_run(tmp_path, {"seed": 0})
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n{"epo\n{"epoch": 3}\n')
+    with pytest.raises(InputError, match="metrics.jsonl.*line 2"):
+        runs.read_metrics(tmp_path)
 
 
 def test_metrics_of_a_folder_without_any_are_refused(tmp_path):

@@ -99,11 +99,13 @@ def signs(
         `Signs`.
 
     Raises:
-        InputError: negative tolerance, or no eigenvalue.
+        InputError: negative tolerance, no eigenvalue, or one that is NaN (under `jit` a NaN
+            counts nowhere).
     """
     checks.check_shape("eigenvalues", eigenvalues, (None,), "[p]")
     eigenvalues = jnp.asarray(eigenvalues)
     checks.check_count("number of eigenvalues", eigenvalues.size, 1)
+    checks.check_finite("eigenvalues", eigenvalues)
     if tolerance is None:
         epsilon = float(jnp.finfo(eigenvalues.dtype).eps)
         tolerance = 10 * eigenvalues.size * epsilon * jnp.abs(eigenvalues).max()
@@ -111,4 +113,5 @@ def signs(
     tolerance = jnp.asarray(tolerance, eigenvalues.dtype)
     negative = (eigenvalues < -tolerance).sum()
     positive = (eigenvalues > tolerance).sum()
-    return Signs(negative, eigenvalues.size - negative - positive, positive, tolerance)
+    zero = (jnp.abs(eigenvalues) <= tolerance).sum()
+    return Signs(negative, zero, positive, tolerance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import zipfile
 from pathlib import Path
 
@@ -33,6 +34,15 @@ class Dataset:
     test_images: np.ndarray
     test_labels: np.ndarray
 
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all arrays: a run is continued on the data it began with, or not at all."""
+        digest = hashlib.sha256()
+        for array in (self.images, self.labels, self.test_images, self.test_labels):
+            digest.update(f"{array.shape} {array.dtype}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
+
 
 def load(name: str) -> Dataset:
     """Loads a data set.
@@ -58,27 +68,40 @@ def load(name: str) -> Dataset:
     if not name.endswith(".npz"):
         raise checks.reject("dataset", repr(name), "'digits' or the path of an .npz file")
     arrays = read_npz(Path(name), ("images", "labels"), ("test_images", "test_labels"))
-    test_images = arrays.get("test_images", arrays["images"][:0])
-    test_labels = arrays.get("test_labels", arrays["labels"][:0])
-    num_classes = int(arrays["labels"].max(initial=0)) + 1
-    checks.check_count("number of classes in `labels`", num_classes, 2)
-    for images, labels, where in [
-        (arrays["images"], arrays["labels"], "labels"),
-        (test_images, test_labels, "test_labels"),
-    ]:
-        checks.check_shape(where, labels, (len(images),), "[N]")
-        checks.check_labels(where, labels, num_classes)
-        checks.check_finite("images", images)
-    counts = np.bincount(arrays["labels"], minlength=num_classes)
+    images, labels = arrays["images"], arrays["labels"]
+    if images.ndim < 2 or images.size == 0:
+        raise checks.reject("images", f"shape {images.shape}", "of shape [N, ...], not empty")
+    num_classes = count_classes(labels)
+    test_images = arrays.get("test_images", images[:0])
+    test_labels = arrays.get("test_labels", labels[:0])
+    for prefix, x, y in [("", images, labels), ("test_", test_images, test_labels)]:
+        checks.check_shape(f"{prefix}images", x, (None, *images.shape[1:]), "[N, ...]")
+        checks.check_shape(f"{prefix}labels", y, (len(x),), "[N]")
+        checks.check_labels(f"{prefix}labels", y, num_classes)
+        checks.check_finite(f"{prefix}images", x)
+    counts = np.bincount(labels, minlength=num_classes)
     checks.check_all_classes_present("labels", counts)
     return Dataset(
         name=name,
         num_classes=num_classes,
-        images=np.asarray(arrays["images"], np.float32),
-        labels=np.asarray(arrays["labels"], np.int32),
+        images=np.asarray(images, np.float32),
+        labels=np.asarray(labels, np.int32),
         test_images=np.asarray(test_images, np.float32),
         test_labels=np.asarray(test_labels, np.int32),
     )
+
+
+def count_classes(labels: np.ndarray) -> int:
+    """One more than the largest label.
+
+    Raises:
+        InputError: labels that are not integers, or of a single class.
+    """
+    checks.check_labels("labels", labels, np.iinfo(np.int32).max)
+    num_classes = int(np.max(labels, initial=0)) + 1
+    if num_classes < 2:
+        raise checks.reject("labels", "a single class", "of at least two classes")
+    return num_classes
 
 
 def read_npz(

@@ -119,7 +119,9 @@ def collapse(
     """
     checks.check_all_classes_present("moments", moments.counts)
     dim = moments.means.shape[1]
-    M = moments.means - moments.global_mean[None, :]
+    if rtol is not None:
+        checks.check_range("rtol", rtol, 0.0, 1.0)
+    M = _centred_means(moments)
     measures = {
         "nc1_pinv": _nc1_pinv(moments, M, dim * _epsilon(M) if rtol is None else rtol),
         "nc1_trace_ratio": _trace_ratio(moments, M),
@@ -170,6 +172,14 @@ def _nc1_pinv(moments: ClassMoments, M: jax.Array, rtol: float) -> jax.Array:
     return jnp.where(singular[0] > 0, ratios.sum(), jnp.nan)
 
 
+def _centred_means(moments: ClassMoments) -> jax.Array:
+    """M, or zero where the class means coincide up to rounding: nothing is measured in noise."""
+    means = moments.means
+    M = means - moments.global_mean[None, :]
+    noise = 4 * _epsilon(M) * jnp.linalg.norm(means)
+    return jnp.where(jnp.linalg.norm(M) > noise, M, 0)
+
+
 def _trace_ratio(moments: ClassMoments, M: jax.Array) -> jax.Array:
     within = moments.class_scatter.sum() / moments.num_samples.astype(M.dtype)
     return within * moments.num_classes / jnp.square(M).sum()
@@ -177,9 +187,16 @@ def _trace_ratio(moments: ClassMoments, M: jax.Array) -> jax.Array:
 
 def _class_distance_normalised_variance(moments: ClassMoments) -> jax.Array:
     variance = moments.class_scatter / moments.counts.astype(moments.means.dtype)
-    first, second = _pairs(moments.num_classes)
-    squared = jnp.square(moments.means[first] - moments.means[second]).sum(-1)
-    return ((variance[first] + variance[second]) / (2 * squared)).mean()
+    means, K = moments.means, moments.num_classes
+
+    def to_all(row: tuple[jax.Array, jax.Array]) -> jax.Array:
+        mean, own_variance = row
+        # Differences, not a Gram matrix, keep their digits where means lie far from the origin.
+        return (own_variance + variance) / (2 * jnp.square(means - mean[None, :]).sum(-1))
+
+    # A class at a time: all differences at once would be K x K x d numbers.
+    ratios = jax.lax.map(to_all, (means, variance))
+    return jnp.where(jnp.eye(K, dtype=bool), 0, ratios).sum() / (K * (K - 1))
 
 
 def _frame_measures(rows: jax.Array, suffix: str) -> dict[str, jax.Array]:

@@ -14,7 +14,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 
 from ncjax import checks
 from ncjax.types import AnyArray
@@ -89,14 +89,19 @@ class ClassMoments:
     def update(
         self,
         features: Float[AnyArray, "N d"],
-        labels: Int[AnyArray, " N"],
+        labels: Integer[AnyArray, " N"],
         mask: Bool[AnyArray, " N"] | None = None,
     ) -> ClassMoments:
         """The moments with one batch more; arguments as in `class_moments`."""
         return self.merge(class_moments(features, labels, self.num_classes, mask))
 
     def merge(self, other: ClassMoments) -> ClassMoments:
-        """The moments of both sets of samples together (associative, commutative)."""
+        """The moments of both sets of samples together (associative, commutative).
+
+        Raises:
+            InputError: the two have different classes or dimensions.
+        """
+        checks.check_shape("other.means", other.origin, self.origin.shape, "[K, d]")
         ours, theirs = (m.counts.astype(self.origin.dtype) for m in (self, other))
         total = jnp.maximum(ours + theirs, 1)
         difference = (other.origin - self.origin) + (other.offset - self.offset)
@@ -139,7 +144,7 @@ class ClassMoments:
 
 def class_moments(
     features: Float[AnyArray, "N d"],
-    labels: Int[AnyArray, " N"],
+    labels: Integer[AnyArray, " N"],
     num_classes: int,
     mask: Bool[AnyArray, " N"] | None = None,
 ) -> ClassMoments:
@@ -152,32 +157,44 @@ def class_moments(
         mask: `[N]`, False for rows to leave out (padding); all rows count if None.
 
     Returns:
-        `ClassMoments` in the features' float type. A class may be absent from a batch.
+        `ClassMoments` in the features' float type, at least float32. A class may be absent from a
+        batch. Where a label is out of range and can't be refused, under `jit`, the sample is left
+        out.
 
     Raises:
-        InputError: shapes disagree, labels out of range, NaN or infinite features.
+        InputError: shapes disagree, or a row that counts has a label out of range or a feature
+            that is NaN or infinite.
     """
     checks.check_count("num_classes", num_classes, 2)
     checks.check_shape("features", features, (None, None), "[N, d]")
     checks.check_shape("labels", labels, (np.shape(features)[0],), "[N]")
-    checks.check_labels("labels", labels, num_classes)
-    checks.check_finite("features", features)
-    features, labels = jnp.asarray(features), jnp.asarray(labels)
-    membership = jax.nn.one_hot(labels, num_classes, dtype=features.dtype)
-    if mask is not None:
-        checks.check_shape("mask", mask, labels.shape, "[N]")
-        membership = jnp.where(jnp.asarray(mask)[:, None], membership, 0)
-        features = jnp.where(jnp.asarray(mask)[:, None], features, 0)
-    counts = membership.sum(0)
-    average = membership / jnp.maximum(counts, 1)[None, :]
+    mask = np.ones(np.shape(labels), bool) if mask is None else mask
+    checks.check_shape("mask", mask, np.shape(labels), "[N]")
+    if checks.is_concrete((features, labels, mask)):
+        checks.check_labels("labels", np.asarray(labels)[np.asarray(mask)], num_classes)
+        checks.check_finite("features", np.asarray(features)[np.asarray(mask)])
+    features, labels, mask = _counted(features, labels, mask)
+    is_member = jax.nn.one_hot(labels, num_classes, dtype=bool) & mask[:, None]
+    membership = is_member.astype(features.dtype)
+    counts = is_member.sum(0, dtype=jnp.int32)
+    average = membership / jnp.maximum(counts, 1).astype(features.dtype)[None, :]
     origin = _dot(average.T, features)
     from_origin = (features - origin[labels]) * membership.sum(1, keepdims=True)
     offset = _dot(average.T, from_origin)
     deviations = from_origin - offset[labels] * membership.sum(1, keepdims=True)
     return ClassMoments(
-        counts=counts.astype(jnp.int32),
+        counts=counts,
         origin=origin,
         offset=offset,
         scatter=_dot(deviations.T, deviations),
         class_scatter=_dot(membership.T, jnp.square(deviations)).sum(-1),
     )
+
+
+def _counted(
+    features: AnyArray, labels: AnyArray, mask: AnyArray
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Features in at least float32, zero where masked; int32 labels; the mask."""
+    features, labels, mask = jnp.asarray(features), jnp.asarray(labels), jnp.asarray(mask)
+    features = features.astype(np.promote_types(features.dtype, np.float32))
+    return jnp.where(mask[:, None], features, 0), labels.astype(jnp.int32), mask

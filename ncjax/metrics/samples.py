@@ -7,7 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 
 from ncjax import checks
 from ncjax.metrics.moments import ClassMoments
@@ -26,7 +26,8 @@ class SampleGeometry:
         nearest_class: the class whose mean is nearest to h, int `[N]`.
         cosine_margin: cosine between h - h_G and the centred classifier row of the sample's own
             class, less the largest one of another class, `[N]` (2203.01238; the authors' code
-            leaves the numerator uncentred, which is the same where h_G or the mean row is zero).
+            leaves the numerator uncentred, which is the same where h_G or the mean row is zero). A
+            vector of length zero, which has no direction, counts as orthogonal to all.
     """
 
     predicted: jax.Array
@@ -44,7 +45,7 @@ class SampleGeometry:
 
 def sample_geometry(
     features: Float[AnyArray, "N d"],
-    labels: Int[AnyArray, " N"],
+    labels: Integer[AnyArray, " N"],
     moments: ClassMoments,
     W: Float[AnyArray, "K d"],
     b: Float[AnyArray, " K"] | None = None,
@@ -74,11 +75,13 @@ def sample_geometry(
     checks.check_labels("labels", labels, num_classes)
     checks.check_finite("features", features)
     checks.check_shape("W", W, (num_classes, dim), "[K, d]")
+    checks.check_finite("W", W)
     features = jnp.asarray(features)
     W = jnp.asarray(W, features.dtype)
     logits = jnp.matmul(features, W.T, precision=_HIGHEST)
     if b is not None:
         checks.check_shape("b", b, (num_classes,), "[K]")
+        checks.check_finite("b", b)
         logits = logits + jnp.asarray(b, features.dtype)[None, :]
     return SampleGeometry(
         predicted=logits.argmax(-1),
@@ -101,8 +104,11 @@ def _cosine_margin(
     if center_W:
         W = W - W.mean(0, keepdims=True)
     centred = features - moments.global_mean[None, :]
-    directions = W / jnp.linalg.norm(W, axis=1, keepdims=True)
-    cosines = jnp.matmul(centred, directions.T, precision=_HIGHEST)
-    cosines = cosines / jnp.linalg.norm(centred, axis=1, keepdims=True)
-    own = jax.nn.one_hot(labels, W.shape[0], dtype=bool)
+    cosines = jnp.matmul(_directions(centred), _directions(W).T, precision=_HIGHEST)
+    own = jax.nn.one_hot(labels.astype(jnp.int32), W.shape[0], dtype=bool)
     return jnp.where(own, cosines, 0).sum(-1) - jnp.where(own, -jnp.inf, cosines).max(-1)
+
+
+def _directions(rows: jax.Array) -> jax.Array:
+    norms = jnp.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / jnp.where(norms > 0, norms, 1)

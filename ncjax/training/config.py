@@ -50,6 +50,7 @@ class TrainConfig:
         losses.get(self.loss, **self.hyperparameters)
         for name in ("epochs", "batch_size", "measure_every", "checkpoint_every"):
             checks.check_count(name, getattr(self, name), 1)
+        checks.check_count("seed", self.seed, 0)
         if not self.widths:
             raise checks.reject("widths", "no hidden layer", "at least one width")
         for width in self.widths:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,12 +47,15 @@ def train(
     """
     dataset = data.load(config.dataset)
     engine = Engine(config, dataset, backend, devices)
-    run = runs.open_run(run, config)
+    run = runs.open_run(run, dataclasses.asdict(config) | {"data": dataset.fingerprint})
     with Checkpoints(run) as checkpoints:
         start = engine.initial()
         state = checkpoints.restore(start) or start
         done = int(state.epoch)
         metrics = run / "metrics.jsonl"
+        if done and not metrics.exists():
+            got, remedy = f"{run}, where it is missing", "Name another folder."
+            raise checks.reject("metrics.jsonl", got, "beside the checkpoints of a run", remedy)
         runs.keep_rows(metrics, lambda row: row["epoch"] <= done)
         bar = progress.bar(
             range(done + 1, config.epochs + 1),

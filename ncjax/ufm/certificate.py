@@ -73,27 +73,28 @@ def certify(
     params: Params,
     problem: Problem,
     *,
-    gradient_tol: float = 1e-7,
-    gap_tol: float = 1e-8,
-    curvature_tol: float = 1e-5,
-    rank_tol: float = 1e-5,
+    gradient_tol: Scalar = 1e-5,
+    gap_tol: Scalar = 1e-8,
+    curvature_tol: Scalar = 1e-5,
+    rank_tol: Scalar = 1e-5,
 ) -> Certificate:
-    """Examines a point. Needs float64: in float32 most points stay `inconclusive`.
+    """Examines a point. Meant for float64: the tolerances are below the rounding of float32.
 
     The verdict, the first that applies:
 
-    1. `not_critical`: the gradient norm exceeds `gradient_tol`.
+    1. `not_critical`: the gradient norm exceeds gradient_tol * problem.force.
     2. `strict_saddle`: the recomputed v'Hv lies below -curvature_tol * mu.
-    3. `global_minimizer`: convex loss, and the gap is at most gap_tol (1 + |f|).
-    4. `symmetric_minimum`: another loss, v'Hv at least -curvature_tol * mu, and f within
-       gap_tol (1 + |f|) of the best symmetric configuration (`minimizer`). Not a proof.
+    3. `global_minimizer`: convex loss, and the gap is at most gap_tol * min(|f|, 1), or at the
+       level of rounding (16 epsilon max(|f|, 1); a gap may be negative by as much).
+    4. `symmetric_minimum`: another loss, v'Hv at least -curvature_tol * mu, and f as near to the
+       value of the best symmetric configuration (`minimizer`). Not a proof.
     5. `inconclusive`.
 
     Args:
         params: the point.
         problem: the problem it belongs to.
-        gradient_tol: absolute.
-        gap_tol: relative to 1 + |objective|.
+        gradient_tol: relative to `problem.force`, the natural unit of gradients.
+        gap_tol: relative to the objective where that is below 1.
         curvature_tol: relative to mu, the natural unit of curvature here.
         rank_tol: singular values of W below rank_tol (n lambda_h / lambda_w)^(1/4) count as zero.
 
@@ -133,12 +134,13 @@ def _certify(
     escape_value, residual = _rayleigh(params, direction, problem)
     bound = dual_bound(G, sigma[0], problem) if has_lower_bound(problem) else None
     gap = None if bound is None else value - bound
-    no_escape = escape_value >= -curvature_tol * problem.mu
+    rounding = 16 * float(jnp.finfo(value.dtype).eps) * jnp.maximum(value, 1)
+    value_tol = gap_tol * jnp.minimum(value, 1) + rounding
     verdict = jnp.select(
         [
-            gradient_norm > gradient_tol,
-            ~no_escape,
-            _is_minimum(value, gap, gap_tol * (1 + jnp.abs(value)), problem),
+            gradient_norm > gradient_tol * problem.force,
+            escape_value < -curvature_tol * problem.mu,
+            _is_minimum(value, gap, value_tol, problem),
         ],
         [
             jnp.int32(Verdict.NOT_CRITICAL),
@@ -196,7 +198,8 @@ def _escape_direction(
     _, vectors = jnp.linalg.eigh(params.W.T @ params.W + params.H.T @ params.H)
     null = vectors[:, 0]
     left = G @ right
-    left = left / jnp.maximum(jnp.linalg.norm(left), jnp.finfo(left.dtype).tiny)
+    length = jnp.linalg.norm(left)
+    left = jnp.where(length > 0, left / jnp.where(length > 0, length, 1), len(left) ** -0.5)
     angle = 0.5 * jnp.arctan2(2 * sigma, jnp.asarray(problem.lambda_w - problem.lambda_h))
     direction = Params(
         W=-jnp.sin(angle) * jnp.outer(right, null),

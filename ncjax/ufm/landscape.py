@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from ncjax import checks, curvature, losses, parallel, progress, runs
 from ncjax.curvature import Verdict
@@ -41,7 +42,7 @@ class Grid:
         gamma: of the focal loss.
         scale: of the true class in MSE.
         target: of the true class in MSE.
-        ranks: feature dimensions to solve in before padding; none listed means 0 .. K-1.
+        ranks: feature dimensions to solve in before padding; none means 0 .. K-1 (at most d).
         starts: random starts for each problem and rank.
         start_scale: typical norm of the rows of a start.
         seed: of the starts.
@@ -67,9 +68,9 @@ class Grid:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            listed = getattr(self, field.name)
-            if isinstance(listed, tuple) and not listed and field.name != "ranks":
-                raise checks.reject(field.name, "an empty list", "a list of at least one value")
+            if field.type.startswith("tuple"):
+                object.__setattr__(self, field.name, _listed(field.name, getattr(self, field.name)))
+        checks.check_count("seed", self.seed, 0)
         checks.check_count("starts", self.starts, 1)
         checks.check_range("start_scale", self.start_scale, 0.0, closed=False)
         for rank in self.ranks:
@@ -92,19 +93,23 @@ class Grid:
 
     def _products(self, loss: str) -> list[dict[str, float]]:
         names = ("lambda_w", "lambda_h", "lambda_b", *_hyperparameters(loss))
-        values = itertools.product(*(map(float, getattr(self, name)) for name in names))
+        values = itertools.product(*(getattr(self, name) for name in names))
         return [dict(zip(names, value, strict=True)) for value in values]
 
-    def items(self, loss: str, num_classes: int) -> dict[str, np.ndarray]:
+    def items(self, loss: str, num_classes: int, feature_dim: int) -> dict[str, np.ndarray]:
         """The varying quantities of one program's points, each `[B]`."""
-        ranks = self.ranks or range(num_classes)
+        ranks = self.ranks or range(min(num_classes, feature_dim + 1))
         rows = [
             {**product, "requested_rank": rank, "start": start}
             for product in self._products(loss)
             for rank in ranks
             for start in range(self.starts)
         ]
-        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+        whole = ("requested_rank", "start")
+        return {
+            name: np.array([row[name] for row in rows], int if name in whole else float)
+            for name in rows[0]
+        }
 
 
 def landscape(
@@ -154,9 +159,9 @@ def landscape(
     with progress.bar(total=total, unit=" points", desc="landscape", show=show_progress) as bar:
         for shape, items, start, stop in blocks:
             rows = {name: values[start:stop] for name, values in items.items()}
-            ids = np.arange(start, stop)
+            ids, size = np.arange(start, stop), min(chunk, len(items["start"]))
             solve = functools.partial(
-                _solve_block, grid, shape, rows, ids, chunk=chunk, backend=backend, devices=devices
+                _solve_block, grid, shape, rows, ids, chunk=size, backend=backend, devices=devices
             )
             tables.append(_from_part(run, shape, start, solve))
             bar.update(stop - start)
@@ -192,9 +197,8 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
         if "smallest_eigenvalue" in points:
             escape, dense = saddles["escape_value"], saddles["smallest_eigenvalue"]
             row["escape law error"] = ((escape - dense) / dense).abs().max()
-            row["index exceptions"] = int(
-                (saddles["negative"] != saddles["escape_dimension"]).sum()
-            )
+            known = saddles[saddles["negative"].notna()]
+            row["index exceptions"] = int((known["negative"] != known["escape_dimension"]).sum())
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -203,7 +207,7 @@ def _blocks(grid: Grid, chunk: int) -> list[tuple[tuple, dict[str, np.ndarray], 
     """(shape, items, start, stop) of each part, the same whatever the devices."""
     blocks = []
     for shape in grid.shapes():
-        items = grid.items(shape[0], shape[1])
+        items = grid.items(*shape[:3])
         size = len(items["start"])
         blocks += [(shape, items, s, min(s + chunk, size)) for s in range(0, size, chunk)]
     return blocks
@@ -217,10 +221,12 @@ def _from_part(
         return solve()
     loss, K, d, n = shape
     part = run / "points" / f"{loss}-K{K}-d{d}-n{n}-{start:08d}.parquet"
-    if not part.exists():
+    try:
+        return pd.read_parquet(part)
+    except (FileNotFoundError, pa.ArrowException):  # not there yet, or damaged
         table = solve()
         runs.write_atomically(part, lambda path: table.to_parquet(path, index=False))
-    return pd.read_parquet(part)
+        return table
 
 
 def _solve_block(
@@ -236,6 +242,15 @@ def _solve_block(
     results["verdict"] = [Verdict(int(code)).label for code in results["verdict"]]
     sizes = {"loss": loss, "num_classes": K, "feature_dim": d, "samples_per_class": n}
     return pd.DataFrame(rows | results).assign(**sizes)
+
+
+def _listed(name: str, values: Any) -> tuple:
+    """A list, tuple or array of a grid as a tuple of plain Python values."""
+    if isinstance(values, str) or not np.iterable(values):
+        raise checks.reject(name, repr(values), "a list of values", f"Write ({values!r},).")
+    if len(values) == 0 and name != "ranks":
+        raise checks.reject(name, "an empty list", "a list of at least one value")
+    return tuple(v.item() if isinstance(v, np.generic | np.ndarray) else v for v in values)
 
 
 def _hyperparameters(loss: str) -> tuple[str, ...]:
@@ -270,10 +285,15 @@ def _point(
             if name != "escape_direction"
         }
         row |= {"steps": solution.steps, "converged": solution.converged}
-        row["theory_value"] = minimizer(problem).value if d >= K - 1 else missing
+        row["theory_value"] = _theory_value(problem) if d >= K - 1 else missing
         return row | (_dense_row(solution.params, problem) if dense else {})
 
     return point
+
+
+def _theory_value(problem: Problem) -> jax.Array:
+    best = minimizer(problem)
+    return jnp.where(best.converged, best.value, math.nan)
 
 
 def _dense_row(params: Params, problem: Problem) -> dict[str, jax.Array]:

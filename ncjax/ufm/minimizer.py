@@ -15,7 +15,6 @@ entropy, smoothing and focal have m = 0; MSE takes a common component z > 0 when
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +44,7 @@ class Minimizer:
         params: explicit W, H, b.
         converged: whether `residual` is at the level of rounding, and (under `jit`, where it
             can't be refused) d is large enough for z.
-        residual: norm of the projected gradient in (s, m), relative to 1 + |value|.
+        residual: norm of the projected gradient in (s, m), relative to the terms it is made of.
     """
 
     value: jax.Array
@@ -68,7 +67,7 @@ def minimizer(problem: Problem) -> Minimizer:
         whole landscape (certify it to see); for focal and other losses the best symmetric point.
 
     Raises:
-        InputError: d is too small to hold the minimiser.
+        InputError: d is too small to hold the minimiser, or the problem is a batch (use `vmap`).
 
     Examples:
         >>> best = minimizer(Problem(4, 6, 3, "cross_entropy", 5e-3, 1e-3, 1e-2))
@@ -78,6 +77,8 @@ def minimizer(problem: Problem) -> Minimizer:
     K, d = problem.num_classes, problem.feature_dim
     if d < K - 1:
         raise _too_small(problem, K - 1, "its classifier is a simplex ETF of rank K-1")
+    if np.ndim(problem.tau):
+        raise checks.reject("lambdas", f"shape {problem.tau.shape}", "scalars", "Use `vmap`.")
     best = _minimizer(problem)
     if d < K and checks.is_concrete(best.common) and np.any(np.asarray(best.common) != 0):
         raise _too_small(problem, K, "its logits have a common component, so its rank is K")
@@ -89,7 +90,7 @@ def _minimizer(problem: Problem) -> Minimizer:
     K, d = problem.num_classes, problem.feature_dim
     s, m = _solve(problem)
     common, bias = _split_common(m, problem)
-    residual = _projected_gradient_norm(jnp.stack([s, m]), problem)
+    residual = _residual(jnp.stack([s, m]), problem)
     tolerance = float(jnp.finfo(s.dtype).eps) ** 0.75
     return Minimizer(
         value=_reduced_objective(jnp.stack([s, m]), problem),
@@ -125,7 +126,7 @@ def _reduced_objective(x: Float[Array, "2"], problem: Problem) -> Scalar:
     common_cost = K * jnp.where(
         lambda_b * size <= tau, lambda_b * m**2 / 2, tau * size - tau**2 / (2 * positive)
     )
-    return _loss_at(m + s * (1 - 1 / K), m - s / K, problem) + tau * (K - 1) * s + common_cost
+    return _loss_at(*_loss_arguments(x, problem), problem) + tau * (K - 1) * s + common_cost
 
 
 def _split_common(m: Scalar, problem: Problem) -> tuple[Scalar, Scalar]:
@@ -140,7 +141,7 @@ def _solve(problem: Problem) -> tuple[Scalar, Scalar]:
     frozen = jax.lax.stop_gradient(problem)
 
     def from_start(s: Scalar) -> Float[Array, "2"]:
-        return _newton(lambda x: _reduced_objective(x, frozen), jnp.stack([s, jnp.zeros_like(s)]))
+        return _newton(jnp.stack([s, jnp.zeros_like(s)]), frozen)
 
     ends = jax.vmap(from_start)(jnp.asarray(_STARTS))
     values = jax.vmap(lambda x: _reduced_objective(x, frozen))(ends)
@@ -149,22 +150,26 @@ def _solve(problem: Problem) -> tuple[Scalar, Scalar]:
     # function theorem the right derivative with respect to the problem.
     gradient = jax.grad(_reduced_objective)(best, problem)
     hessian = jax.hessian(_reduced_objective)(best, frozen)
-    s, m = best + _newton_step(gradient, hessian, _free(gradient, best), damping=0.0)
+    free = _inside(gradient, best) & _curved(best, hessian, frozen)
+    s, m = best + _newton_step(gradient, hessian, free, damping=0.0)
     return jnp.maximum(s, 0), m
 
 
-def _newton(f: Callable[[jax.Array], Scalar], start: Float[Array, "2"]) -> Float[Array, "2"]:
+def _newton(start: Float[Array, "2"], problem: Problem) -> Float[Array, "2"]:
     """Levenberg-damped Newton on {s >= 0}, tolerant of rounding near the solution."""
     epsilon = float(jnp.finfo(start.dtype).eps)
-    derivatives, hessian = jax.value_and_grad(f), jax.hessian(f)
+    gradient_at, hessian_at = jax.grad(_reduced_objective), jax.hessian(_reduced_objective)
 
     def body(_, carry: tuple[jax.Array, Scalar]) -> tuple[jax.Array, Scalar]:
         x, damping = carry
-        value, gradient = derivatives(x)
+        gradient, hessian = gradient_at(x, problem), hessian_at(x, problem)
         # A slope at the level of rounding moves nothing: else the free shift of b would drift.
-        free = _free(gradient, x) & (jnp.abs(gradient) > 32 * epsilon * (1 + jnp.abs(value)))
-        trial = (x + _newton_step(gradient, hessian(x), free, damping)).at[0].max(0)
-        better = f(trial) <= value + 4 * epsilon * jnp.abs(value)
+        sloped = jnp.abs(gradient) > 32 * epsilon * _slopes(x, problem)
+        free = _inside(gradient, x) & _curved(x, hessian, problem) & sloped
+        trial = x + _newton_step(gradient, hessian, free, damping)
+        trial = jnp.where(trial[0] < 0, _to_bound(x, gradient, hessian, free, damping), trial)
+        value = _reduced_objective(x, problem)
+        better = _reduced_objective(trial, problem) <= value + 4 * epsilon * jnp.abs(value)
         return jnp.where(better, trial, x), jnp.where(better, damping / 8, damping * 8 + 1e-6)
 
     return jax.lax.fori_loop(0, _STEPS, body, (start, jnp.zeros_like(start[0])))[0]
@@ -176,31 +181,72 @@ def _newton_step(
     free: Bool[Array, "2"],
     damping: Scalar | float,
 ) -> Float[Array, "2"]:
-    """-(|H| + damping)^-1 g over the free variables, along no flat direction."""
-    eigenvalues, vectors = jnp.linalg.eigh(jnp.where(free[:, None] & free[None, :], hessian, 0))
-    size = jnp.abs(eigenvalues) + damping
-    curved = size > 1e3 * float(jnp.finfo(size.dtype).eps) * size.max()
-    slope = vectors.T @ jnp.where(free, gradient, 0)
-    return -vectors @ jnp.where(curved, slope / jnp.where(curved, size, 1), 0)
+    """-(|H| + damping)^-1 g over the free variables, each in the unit of its own curvature."""
+    unit = jnp.sqrt(jnp.abs(jnp.diagonal(hessian)))
+    unit = jnp.where(free & (unit > 0), unit, 1)
+    scaled = jnp.where(free[:, None] & free[None, :], hessian, 0) / jnp.outer(unit, unit)
+    eigenvalues, vectors = jnp.linalg.eigh(scaled)
+    size = jnp.maximum(jnp.abs(eigenvalues) + damping, 1e3 * float(jnp.finfo(unit.dtype).eps))
+    slope = vectors.T @ jnp.where(free, gradient / unit, 0)
+    return -vectors @ (slope / size) / unit
 
 
-def _free(gradient: Float[Array, "2"], x: Float[Array, "2"]) -> Bool[Array, "2"]:
+def _to_bound(
+    x: Float[Array, "2"],
+    gradient: Float[Array, "2"],
+    hessian: Float[Array, "2 2"],
+    free: Bool[Array, "2"],
+    damping: Scalar,
+) -> Float[Array, "2"]:
+    """The point with s = 0 and the m that the quadratic model finds best there."""
+    size = jnp.abs(hessian[1, 1]) * (1 + damping)
+    slope = gradient[1] - hessian[0, 1] * x[0]
+    return jnp.stack([jnp.zeros_like(x[0]), x[1] - jnp.where(free[1], slope / size, 0)])
+
+
+def _inside(gradient: Float[Array, "2"], x: Float[Array, "2"]) -> Bool[Array, "2"]:
     at_bound = (x[0] <= 0) & (gradient[0] >= 0)
     return jnp.stack([~at_bound, jnp.ones_like(at_bound)])
 
 
-def _projected_gradient_norm(x: Float[Array, "2"], problem: Problem) -> Scalar:
-    value, gradient = jax.value_and_grad(_reduced_objective)(x, problem)
-    return jnp.linalg.norm(jnp.where(_free(gradient, x), gradient, 0)) / (1 + jnp.abs(value))
+def _loss_arguments(x: Float[Array, "2"], problem: Problem) -> Float[Array, "2"]:
+    """The true and the wrong logit at (s, m)."""
+    s, m = x
+    return jnp.stack([m + s * (1 - 1 / problem.num_classes), m - s / problem.num_classes])
+
+
+def _slopes(x: Float[Array, "2"], problem: Problem) -> Scalar:
+    """The size of the terms that cancel in the gradient at a solution, the unit of its rounding."""
+    of_loss = jax.grad(lambda z: _loss_at(*z, problem))(_loss_arguments(x, problem))
+    return jnp.abs(of_loss).sum() + problem.num_classes * problem.tau
+
+
+def _curved(
+    x: Float[Array, "2"], hessian: Float[Array, "2 2"], problem: Problem
+) -> Bool[Array, "2"]:
+    """Whether each variable's curvature is more than the rounding of what cancels in it."""
+    of_loss = jax.hessian(lambda z: _loss_at(*z, problem))(_loss_arguments(x, problem))
+    noise = 1e3 * float(jnp.finfo(x.dtype).eps) * jnp.abs(of_loss).sum()
+    return jnp.abs(jnp.diagonal(hessian)) > noise
+
+
+def _residual(x: Float[Array, "2"], problem: Problem) -> Scalar:
+    gradient = jax.grad(_reduced_objective)(x, problem)
+    return jnp.linalg.norm(jnp.where(_inside(gradient, x), gradient, 0)) / _slopes(x, problem)
+
+
+def _safe_sqrt(x: Scalar) -> Scalar:
+    """sqrt with slope 0 at 0."""
+    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0)
 
 
 def _explicit_params(s: Scalar, common: Scalar, bias: Scalar, problem: Problem) -> Params:
     """Balanced factors of Zbar: W W' = sqrt(n lambda_h / lambda_w) |Zbar|, h = sqrt(...) w."""
     K, d, n = problem.num_classes, problem.feature_dim, problem.samples_per_class
     ratio = jnp.sqrt(problem.lambda_w / (n * problem.lambda_h))
-    zero_sum = jnp.sqrt(s) * frames.zero_sum_isometry(K, d)
+    zero_sum = _safe_sqrt(s) * frames.zero_sum_isometry(K, d)
     ones = jnp.full((K, min(K, d)), 1 / K)
-    ones = jnp.sqrt(jnp.abs(common)) * jnp.pad(ones, ((0, 0), (0, d - min(K, d))))
+    ones = _safe_sqrt(jnp.abs(common)) * jnp.pad(ones, ((0, 0), (0, d - min(K, d))))
     W = (zero_sum + ones) / jnp.sqrt(ratio)
     class_features = ratio * (zero_sum + jnp.sign(common) * ones) / jnp.sqrt(ratio)
     return Params(W=W, H=jnp.repeat(class_features, n, axis=0), b=jnp.full(K, bias))

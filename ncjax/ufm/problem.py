@@ -14,10 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ncjax import checks, losses
 from ncjax.types import Scalar
 
-_STATIC = {"static": True}
 
-
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Problem:
     """A balanced unconstrained feature model (2105.02375 eq. for CE; 2203.01238, 2210.02192).
@@ -45,10 +42,10 @@ class Problem:
         12
     """
 
-    num_classes: int = dataclasses.field(metadata=_STATIC)
-    feature_dim: int = dataclasses.field(metadata=_STATIC)
-    samples_per_class: int = dataclasses.field(metadata=_STATIC)
-    loss: str | losses.Loss = dataclasses.field(metadata=_STATIC)
+    num_classes: int
+    feature_dim: int
+    samples_per_class: int
+    loss: str | losses.Loss
     lambda_w: float | jax.Array
     lambda_h: float | jax.Array
     lambda_b: float | jax.Array
@@ -61,6 +58,9 @@ class Problem:
         checks.check_range("lambda_w", self.lambda_w, 0.0, closed=False)
         checks.check_range("lambda_h", self.lambda_h, 0.0, closed=False)
         checks.check_range("lambda_b", self.lambda_b, 0.0)
+        # A library loss passed as a function is known by its name, and with it its lower bound.
+        names = {function: name for name, function in losses.LOSSES.items()}
+        object.__setattr__(self, "loss", names.get(self.loss, self.loss))
         losses.get(self.loss, **self.hyperparameters)
 
     @property
@@ -87,6 +87,35 @@ class Problem:
     def tau(self) -> jax.Array:
         """mu sqrt(n): the price of one unit of logit gap; cross entropy collapses at K tau >= 1."""
         return self.mu * float(np.sqrt(self.samples_per_class))
+
+    @property
+    def force(self) -> jax.Array:
+        """The unit of gradients: norm of the decay's pull on one class at a logit gap of one.
+
+        (n lambda_h / lambda_w)^(1/4) is the norm of w there, its inverse that of each h.
+        """
+        ratio = jnp.sqrt(jnp.asarray(self.lambda_w / self.lambda_h))
+        return jnp.sqrt(self.tau * self.mu * (ratio + 1 / ratio))
+
+
+_STATIC = ("num_classes", "feature_dim", "samples_per_class", "loss")
+_TRACED = ("lambda_w", "lambda_h", "lambda_b", "hyperparameters")
+
+
+def _flatten(problem: Problem) -> tuple[tuple, tuple]:
+    children = [(jax.tree_util.GetAttrKey(n), getattr(problem, n)) for n in _TRACED]
+    return tuple(children), tuple(getattr(problem, n) for n in _STATIC)
+
+
+def _unflatten(static: tuple, children: tuple) -> Problem:
+    """A problem as a pytree node: unchecked, for it may hold tangents, axes or anything mapped."""
+    problem = object.__new__(Problem)
+    for name, value in zip((*_STATIC, *_TRACED), (*static, *children), strict=True):
+        object.__setattr__(problem, name, value)
+    return problem
+
+
+jax.tree_util.register_pytree_with_keys(Problem, _flatten, _unflatten)
 
 
 @jax.tree_util.register_dataclass

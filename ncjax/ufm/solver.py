@@ -11,6 +11,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Int, PRNGKeyArray
 
@@ -38,14 +39,15 @@ class Solution:
 
 
 def minimize(
-    params: Params, problem: Problem, *, gradient_tol: float = 1e-10, max_steps: int = 1000
+    params: Params, problem: Problem, *, gradient_tol: Scalar = 1e-9, max_steps: int = 1000
 ) -> Solution:
     """Minimises the objective from a start by L-BFGS (optax, memory 20, zoom line search).
 
     Args:
         params: the start.
         problem: the problem.
-        gradient_tol: stop when the gradient norm is at most this; 1e-10 needs float64.
+        gradient_tol: stop when the gradient norm is at most this share of `problem.force`, the
+            natural unit of gradients (about the size of the lambdas); 1e-9 needs float64.
         max_steps: stop after this many iterations all the same.
 
     Returns:
@@ -64,7 +66,7 @@ def critical_point(
     rank: Int[Array, ""] | int,
     *,
     scale: Scalar = 1.0,
-    gradient_tol: float = 1e-10,
+    gradient_tol: Scalar = 1e-9,
     max_steps: int = 1000,
 ) -> Solution:
     """A critical point of rank at most `rank`: minimise in that many dimensions, pad with zeros.
@@ -84,16 +86,19 @@ def critical_point(
         `Solution` in all d dimensions.
 
     Raises:
-        InputError: rank outside 0 .. d, or a setting out of range.
+        InputError: rank not an integer in 0 .. d, or a setting out of range.
     """
     checks.check_range("rank", rank, 0, problem.feature_dim + 1)
+    if not np.issubdtype(jnp.result_type(rank), np.integer):
+        raise checks.reject("rank", rank, "an integer")
+    checks.check_range("scale", scale, 0.0)
     mask = (jnp.arange(problem.feature_dim) < rank).astype(jnp.zeros(()).dtype)
     start = init(key, problem, scale)
     return _minimize_in(mask, start, problem, gradient_tol, max_steps)
 
 
 def _minimize_in(
-    mask: jax.Array, params: Params, problem: Problem, gradient_tol: float, max_steps: int
+    mask: jax.Array, params: Params, problem: Problem, gradient_tol: Scalar, max_steps: int
 ) -> Solution:
     """L-BFGS over the feature dimensions where `mask` `[d]` is 1; the others are zero."""
     checks.check_range("gradient_tol", gradient_tol, 0.0, closed=False)
@@ -108,7 +113,7 @@ def _minimize_in(
 
     def unfinished(carry: tuple) -> jax.Array:
         _, _, _, gradient, step = carry
-        return (step < max_steps) & (curvature.global_norm(gradient) > gradient_tol)
+        return (step < max_steps) & (curvature.global_norm(gradient) > limit)
 
     def iterate(carry: tuple) -> tuple:
         params, state, value, gradient, step = carry
@@ -125,6 +130,7 @@ def _minimize_in(
             step + 1,
         )
 
+    limit = gradient_tol * problem.force
     value, gradient = jax.value_and_grad(f)(params)
     # optax mixes integer types in its line search, which strict promotion would refuse.
     with jax.numpy_dtype_promotion("standard"):
@@ -132,4 +138,4 @@ def _minimize_in(
         params, _, _, _, steps = jax.lax.while_loop(unfinished, iterate, carry)
     params = masked(params)
     norm = curvature.global_norm(jax.grad(objective)(params, problem))
-    return Solution(params, norm, norm <= gradient_tol, steps)
+    return Solution(params, norm, norm <= limit, steps)

@@ -139,6 +139,9 @@ def test_coinciding_means_are_named_as_undefined():
     features, labels = np.ones((2 * K, 3), np.float32), np.repeat(np.arange(K), 2)
     undefined = collapse(class_moments(features, labels, K)).undefined()
     assert {"nc1_pinv", "nc1_trace_ratio", "cdnv", "nc2_means"} <= set(undefined)
+    rows = np.tile(np.random.default_rng(0).normal(size=(1, 30)), (2 * K, 1)).astype(np.float32)
+    noise = collapse(class_moments(rows, labels, K)).undefined()
+    assert {"nc1_pinv", "nc1_trace_ratio", "nc2_means"} <= set(noise)
 
 
 def test_an_empty_class_is_refused_or_under_jit_makes_every_measure_nan():

@@ -95,6 +95,27 @@ def test_the_global_mean_is_over_samples_not_over_classes():
     assert class_moments(features, labels, 2).global_mean[0] == 2.0
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_features_are_counted_and_summed_in_float32(dtype):
+    labels = np.arange(8198) % 2
+    moments = class_moments(jnp.asarray(labels[:, None], dtype), labels, 2)
+    np.testing.assert_array_equal(moments.counts, [4099, 4099])
+    assert moments.means.dtype == jnp.float32
+    np.testing.assert_array_equal(moments.means[:, 0], [0, 1])
+
+
+def test_what_lies_under_the_mask_is_not_looked_at():
+    features, labels = nearly_collapsed()
+    features[90:], labels[90:] = np.nan, -1
+    masked = class_moments(features, labels, K, np.arange(N) < 90)
+    assert_matches(masked, reference(features[:90], labels[:90]))
+
+
+def test_moments_of_other_sizes_are_not_merged():
+    with pytest.raises(InputError, match="`other.means`"):
+        ClassMoments.zeros(3, 2).merge(ClassMoments.zeros(3, 1))
+
+
 @pytest.mark.usefixtures("no_type_checks")
 @pytest.mark.parametrize(
     ("features", "labels", "message"),

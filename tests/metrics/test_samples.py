@@ -60,5 +60,16 @@ def test_bad_input_is_refused_by_name():
         sample_geometry(features, labels, moments, W[:, 1:], b)
     with pytest.raises(InputError, match="`features`.*shape"):
         sample_geometry(features[:, 1:], labels, moments, W, b)
+    with pytest.raises(InputError, match="`W`.*NaN"):
+        sample_geometry(features, labels, moments, W * np.nan, b)
+    with pytest.raises(InputError, match="`b`.*NaN"):
+        sample_geometry(features, labels, moments, W, b * np.nan)
     with pytest.raises(InputError, match="`labels`"):
         sample_geometry(features, labels + 1, moments, W, b)
+
+
+def test_a_sample_without_direction_has_margin_zero():
+    features = np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1], [0, 0]], np.float32)
+    labels = np.array([0, 0, 1, 1, 1])
+    found = sample_geometry(features, labels, class_moments(features, labels, 2), np.eye(2))
+    assert found.cosine_margin[4] == 0

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ncjax import curvature, ufm
+from ncjax import curvature, losses, ufm
 from ncjax.checks import InputError
 from ncjax.ufm.certificate import escape_eigenvalue
 
@@ -103,3 +103,24 @@ def test_tolerances_must_be_positive():
     problem = ufm.Problem(4, 6, 3, "mse", 5e-3, 2e-3, 0.0)
     with pytest.raises(InputError, match="`gap_tol`"):
         ufm.certify(ufm.minimizer(problem).params, problem, gap_tol=0.0)
+
+
+@pytest.mark.parametrize(("loss", "stretch"), [("focal", 1.2), ("focal", 1.5), ("mse", 0.9)])
+def test_tolerances_shrink_with_the_decay(loss, stretch):
+    problem = ufm.Problem(4, 6, 3, loss, 1e-10, 1e-10, 1e-2)
+    best = ufm.minimizer(problem).params
+    wrong = ufm.Params(stretch * best.W, stretch * best.H, best.b)
+    assert ufm.certify(wrong, problem).label == "not_critical"
+
+
+def test_a_library_loss_passed_as_a_function_keeps_its_bound():
+    problem = ufm.Problem(4, 6, 3, losses.cross_entropy, 5e-3, 2e-3, 1e-2)
+    assert ufm.certify(ufm.minimizer(problem).params, problem).label == "global_minimizer"
+
+
+def test_a_vanishing_loss_gradient_gives_no_nan():
+    problem = ufm.Problem(4, 6, 3, "cross_entropy", 1e-3, 1e-3, 1e-2)
+    W = 1e4 * jnp.eye(4, 6)
+    certificate = ufm.certify(ufm.Params(W, jnp.repeat(W, 3, axis=0), jnp.zeros(4)), problem)
+    assert certificate.label == "not_critical"
+    assert jnp.isfinite(certificate.escape_value)

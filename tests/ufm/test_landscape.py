@@ -2,6 +2,7 @@ import dataclasses
 import importlib
 
 import jax
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -41,7 +42,7 @@ def test_an_interrupted_sweep_solves_only_what_is_missing(tmp_path, monkeypatch)
     monkeypatch.setattr(module, "_solve_block", lambda *_args, **_settings: pytest.fail("solved"))
     pd.testing.assert_frame_equal(sweep(tmp_path / "run"), whole)
     monkeypatch.undo()
-    parts[0].unlink()
+    parts[0].write_bytes(b"damaged")
     pd.testing.assert_frame_equal(sweep(tmp_path / "run"), whole)
 
 
@@ -65,6 +66,9 @@ def test_chunks_do_not_change_the_points(atlas):
         ({"ranks": (7,)}, "`ranks`.*6"),
         ({"starts": 0}, "`starts`"),
         ({"num_classes": (1,)}, "`num_classes`"),
+        ({"losses": "mse"}, "`losses`.*list.*Write"),
+        ({"lambda_w": 1e-3}, "`lambda_w`.*list"),
+        ({"lambda_w": ("a",)}, "`lambda_w`.*number"),
     ],
 )
 def test_bad_grids_are_refused_by_name(changes, message):
@@ -78,3 +82,22 @@ def test_another_grid_in_the_same_folder_and_float32_are_refused(tmp_path):
         ufm.landscape(SMALL, tmp_path / "run", chunk=31)
     with jax.enable_x64(False), pytest.raises(InputError, match="float32.*enable_x64"):
         sweep()
+
+
+def test_arrays_may_list_the_values_of_a_grid():
+    grid = dataclasses.replace(SMALL, lambda_w=np.logspace(-3, -2, 3), num_classes=np.array([4]))
+    assert grid.lambda_w == pytest.approx((1e-3, 10**-2.5, 1e-2))
+    assert grid.num_classes == (4,)
+
+
+def test_below_k_minus_one_dimensions_there_is_no_theory_value_and_no_more_ranks_than_d():
+    grid = dataclasses.replace(SMALL, feature_dim=(2,), lambda_w=(8e-3,), ranks=(), starts=1)
+    table = ufm.landscape(grid, backend="vmap", show_progress=False)
+    assert list(table["requested_rank"]) == [0, 1, 2]
+    assert table["theory_value"].isna().all()
+    assert ufm.summarize(table)["minima"].item() == 0
+
+
+def test_missing_spectra_are_no_exceptions_to_the_index_law(atlas):
+    without = atlas.assign(negative=np.nan)
+    assert (ufm.summarize(without)["index exceptions"] == 0).all()

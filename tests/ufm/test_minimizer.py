@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -134,3 +136,55 @@ def test_too_few_dimensions_are_refused_with_the_number_needed():
     with pytest.raises(InputError, match="`feature_dim`: got 3.*at least 4.*common component"):
         ufm.minimizer(with_common_part)
     assert not jax.jit(ufm.minimizer)(with_common_part).converged
+
+
+@pytest.mark.parametrize("decay", [1e-10, 1e-6, 1e-3])
+def test_float32_finds_the_gap_at_any_decay_or_says_that_it_did_not(decay):
+    with jax.enable_x64(False):
+        problem = ufm.Problem(10, 10, 10, "cross_entropy", decay, decay, 1e-2)
+        best = ufm.minimizer(problem)
+        assert best.logit_gap.dtype == jnp.float32
+        tau = decay * np.sqrt(10)
+        if best.converged:
+            np.testing.assert_allclose(best.logit_gap, np.log(1 / tau - 9), rtol=1e-3)
+    assert decay < 1e-6 or best.converged
+
+
+@pytest.mark.parametrize(("tau", "scale", "target"), [(1.0, 0.01, 30.0), (0.1, 1e-3, 100.0)])
+def test_many_classes_with_a_small_scale_are_no_worse_than_the_origin(tau, scale, target):
+    hp = {"scale": scale, "target": target}
+    best = ufm.minimizer(ufm.Problem(1000, 1000, 1, "mse", tau, tau, 1e8, hp))
+    assert best.converged
+    assert best.value <= scale * target**2 / 2 * (1 + 1e-9)
+
+
+def test_a_problem_is_a_pytree_that_can_be_differentiated_and_mapped_over():
+    problem = ufm.Problem(4, 6, 3, "label_smoothing", 0.01, 0.02, 1e-2, {"smoothing": 0.1})
+    slopes = jax.grad(lambda p: ufm.minimizer(p).value)(problem)
+    step = 1e-6
+    for name in ("lambda_w", "lambda_h"):
+        up, down = (
+            ufm.minimizer(dataclasses.replace(problem, **{name: getattr(problem, name) + e})).value
+            for e in (step, -step)
+        )
+        np.testing.assert_allclose(getattr(slopes, name), (up - down) / (2 * step), rtol=1e-6)
+    decays = jnp.array([0.01, 0.02])
+    batch = dataclasses.replace(problem, lambda_w=decays)
+    axes = dataclasses.replace(problem, lambda_w=0.01)
+    object.__setattr__(axes, "lambda_w", 0)
+    for name in ("lambda_h", "lambda_b"):
+        object.__setattr__(axes, name, None)
+    object.__setattr__(axes, "hyperparameters", {"smoothing": None})
+    values = jax.vmap(lambda p: ufm.minimizer(p).value, in_axes=(axes,))(batch)
+    np.testing.assert_allclose(values[0], ufm.minimizer(problem).value, rtol=1e-12)
+    with pytest.raises(InputError, match="`lambdas`.*vmap"):
+        ufm.minimizer(batch)
+
+
+def test_the_explicit_params_are_differentiable():
+    def norm(lambda_w):
+        problem = ufm.Problem(4, 6, 3, "cross_entropy", lambda_w, 1e-3, 1e-2)
+        return jnp.square(ufm.minimizer(problem).params.W).sum()
+
+    slope = (norm(5e-3 + 1e-7) - norm(5e-3 - 1e-7)) / 2e-7
+    np.testing.assert_allclose(jax.grad(norm)(5e-3), slope, rtol=1e-6)
