@@ -21,6 +21,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from ncjax import checks
@@ -49,8 +50,9 @@ def across_devices(
         out_axes: the same for the outputs; None promises that all devices return the same (as
             after a `psum`).
         backend: "shard_map", "pmap", or "vmap" (all shards on the default device).
-        devices: to run on; this process's devices if None. The leading axis of sharded arguments
-            is their number; with "vmap" it may have any length.
+        devices: to run on; this process's devices if None, those of all processes if
+            `jax.devices()`. The leading axis of sharded arguments and results counts the ones of
+            this process; with "vmap" it may have any length.
 
     Returns:
         A compiled function of the same arguments; equal calls to `across_devices` share it.
@@ -62,7 +64,8 @@ def across_devices(
     checks.check_choice("backend", backend, BACKENDS)
     devices = tuple(jax.local_devices() if devices is None else devices)
     run = _compiled(fn, in_axes, out_axes, backend, devices)
-    return run if backend == "vmap" else _checking_shards(run, in_axes, len(devices))
+    ours = sum(device.process_index == jax.process_index() for device in devices)
+    return run if backend == "vmap" else _checking_shards(run, in_axes, ours)
 
 
 def _checking_shards(
@@ -97,9 +100,23 @@ def _compiled(
     on_shard = _with_unit_axis(fn, in_axes, out_axes)
     in_specs, out_specs = _specs(in_axes), _specs(out_axes)
     # Unchecked, shard_map differentiates and reduces as pmap does, so that one fn serves both.
-    return jax.jit(
-        jax.shard_map(on_shard, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
-    )
+    specs = {"in_specs": in_specs, "out_specs": out_specs}
+    run = jax.jit(jax.shard_map(on_shard, mesh=mesh, **specs, check_vma=False))
+    if mesh.is_multi_process:
+        return _on_local_slices(run, mesh, in_specs, out_specs)
+    return run
+
+
+def _on_local_slices(
+    run: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any
+) -> Callable[..., Any]:
+    """`run` over several processes, each passing and getting its own slices, as under pmap."""
+
+    def local(*args: Any) -> Any:
+        whole = multihost_utils.host_local_array_to_global_array(args, mesh, in_specs)
+        return multihost_utils.global_array_to_host_local_array(run(*whole), mesh, out_specs)
+
+    return local
 
 
 def _specs(axes: tuple[int | None, ...] | int | None) -> Any:

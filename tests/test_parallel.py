@@ -1,3 +1,8 @@
+import os
+import socket
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +10,7 @@ import pytest
 
 from ncjax import parallel
 from ncjax.checks import InputError
+from tests.plugin import CACHE, ROOT
 
 
 def noisy_square(key, item):
@@ -112,3 +118,55 @@ def test_a_sharded_argument_must_have_one_slice_a_device(backend):
     run = parallel.across_devices(abs, in_axes=(0,), backend=backend, devices=jax.devices()[:1])
     with pytest.raises(InputError, match=r"`argument 0`.*\(2,\).*each of 1 device"):
         run(np.ones((2, 3)))
+
+
+TWO_PROCESSES = """
+import sys, jax, numpy as np
+process = int(sys.argv[1])
+jax.config.update("jax_num_cpu_devices", 2)
+jax.distributed.initialize(f"127.0.0.1:{sys.argv[2]}", 2, process)
+from ncjax import parallel
+from ncjax.metrics import class_moments
+
+rng = np.random.default_rng(0)
+labels = rng.integers(0, 3, (4, 8))
+features = np.float32(5 + labels[..., None] + 1e-3 * rng.normal(size=(4, 8, 2)))
+whole = class_moments(features.reshape(32, 2), labels.ravel(), 3)
+mine = slice(2 * process, 2 * process + 2)
+
+def joined(scale, features, labels):
+    moments = class_moments(features, labels, 3).psum(parallel.AXIS)
+    return scale * moments.scatter, jax.lax.axis_index(parallel.AXIS)
+
+for backend in ("pmap", "shard_map"):
+    run = parallel.across_devices(
+        joined, in_axes=(None, 0, 0), out_axes=(None, 0), backend=backend, devices=jax.devices()
+    )
+    scatter, index = run(np.float32(2), features[mine], labels[mine])
+    scatter = np.asarray(scatter.addressable_data(0))
+    np.testing.assert_allclose(scatter, 2 * whole.scatter, rtol=1e-5, atol=1e-9)
+    places = sorted(int(shard.data.ravel()[0]) for shard in index.addressable_shards)
+    assert places == [2 * process, 2 * process + 1], places
+print("agreed")
+"""
+
+
+def test_two_processes_give_what_one_gives():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": CACHE}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO_PROCESSES, str(i), port],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    for process in processes:
+        shown, _ = process.communicate(timeout=120)
+        assert process.returncode == 0
+        assert "agreed" in shown
