@@ -77,9 +77,8 @@ def summarize(table: pd.DataFrame, folders: dict[str, Path], seconds: dict[str, 
     columns = ["epoch", "accuracy", "test_accuracy", "nc1_pinv", "nc2_means", "nc2_classifier"]
     columns += ["nc3_self_duality", "nc3_etf", "nc4_agreement"]
     config = json.loads((next(iter(folders.values())) / "config.json").read_text())
-    setting = ", ".join(
-        f"{k} {v}" for k, v in config["config"].items() if k not in ("loss", "data")
-    )
+    shown = {k: v for k, v in config["config"].items() if k not in ("loss", "data")}
+    setting = ", ".join(f"{name} {value}" for name, value in shown.items())
     return f"""# Demonstration
 
 On {config["environment"]["device"]}, jax {config["environment"]["versions"]["jax"]}:
