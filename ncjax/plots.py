@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from ncjax import runs
 
@@ -23,6 +24,8 @@ LOSS_NAMES = {
     "focal": "focal",
     "mse": "MSE",
 }
+_PROBLEM = ("loss", "num_classes", "feature_dim", "samples_per_class")
+_PROBLEM += ("lambda_w", "lambda_h", "lambda_b", "smoothing", "gamma", "scale", "target")
 _STYLE = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -36,16 +39,18 @@ _STYLE = {
 def critical_points(table: pd.DataFrame, path: Path) -> None:
     """Every critical point of a sweep: objective against smallest Hessian eigenvalue, by rank.
 
-    One panel a loss. The objective is taken relative to the best symmetric configuration of the
-    point's own problem and the eigenvalue to mu = sqrt(lambda_w lambda_h), so that all
-    problems of a grid share the axes: 0 is a global minimiser, 1 its double.
+    One panel a loss. The objective is taken relative to f*, the best symmetric configuration of
+    the point's own problem (where there is none, in too few dimensions, the best point found), and
+    the eigenvalue to mu = sqrt(lambda_w lambda_h), so that all problems of a grid share the axes.
 
     Args:
         table: from `ncjax.ufm.landscape`, with the dense spectrum.
         path: where the PNG goes.
     """
+    problem = [name for name in _PROBLEM if name in table]
+    found = table.groupby(problem, dropna=False)["objective"].transform("min")
     shown = table.assign(
-        excess=table["objective"] / table["theory_value"] - 1,
+        excess=table["objective"] / table["theory_value"].fillna(found) - 1,
         curvature=table["smallest_eigenvalue"] / np.sqrt(table["lambda_w"] * table["lambda_h"]),
     )
     kinds = list(dict.fromkeys(shown["loss"]))
@@ -71,12 +76,11 @@ def critical_points(table: pd.DataFrame, path: Path) -> None:
             ax.set_xscale("symlog", linthresh=0.1)
             ax.set_yscale("symlog", linthresh=1)
             widest = shown.loc[shown["loss"] == loss, "excess"].max()
-            ax.set_xlim(-0.02, 2 * widest if widest > 0 else 1)
-            if np.isnan(widest):
-                ax.text(0.5, 0.5, "no symmetric minimiser\nin so few dimensions", ha="center")
+            ax.set_xlim(-0.02, 2 * max(widest, 0.05))
             ax.set_title(LOSS_NAMES.get(loss, loss))
             ax.set_xlabel(r"objective excess $f/f^\star - 1$")
         axes[0].set_ylabel(r"smallest Hessian eigenvalue / $\mu$")
+        axes[0].set_ylim(2 * min(shown["curvature"].min(), -0.1), 0.5)
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, title="rank of W", loc="outside right center")
         figure.savefig(path)
@@ -131,14 +135,11 @@ def gram_matrices(means: Mapping[str, np.ndarray], path: Path) -> None:
         figure = Figure(figsize=(1.75 * len(panels) + 0.7, 2.2), layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for ax, (title, cosines) in zip(axes, panels.items(), strict=True):
-            image = ax.imshow(cosines, cmap="cividis", vmin=-0.5, vmax=1)
+            image = _show_cosines(ax, cosines)
             off_diagonal = cosines[~np.eye(num_classes, dtype=bool)]
             low, high = off_diagonal.min(), off_diagonal.max()
             spread = f"{low:.2f}" if high - low < 5e-3 else f"{low:.2f} to {high:.2f}"
             ax.set_title(f"{title}\n{spread}")
-            ax.set_xticks([0, num_classes - 1])
-            ax.set_yticks([0, num_classes - 1])
-            ax.set_xlabel("class")
         axes[0].set_ylabel("class")
         figure.colorbar(image, ax=axes, label="cosine of centred class means", shrink=0.9)
         figure.savefig(path)
@@ -161,20 +162,18 @@ def measurement(
         figure = Figure(figsize=(2.9 * count + 0.4, 2.7), layout="constrained")
         axes = figure.subplots(1, count, squeeze=False)[0]
         for ax, (title, rows) in zip(axes, frames.items(), strict=False):
-            image = ax.imshow(_cosines(rows), cmap="cividis", vmin=-0.5, vmax=1)
+            image = _show_cosines(ax, _cosines(rows))
             ax.set_title(f"{title}\nsimplex ETF: {-1 / (len(rows) - 1):.3f} off the diagonal")
-            ax.set_xlabel("class")
             ax.set_ylabel("class")
             figure.colorbar(image, ax=ax, label="cosine", shrink=0.8)
         if margins is not None:
             ax, best = axes[-1], len(means) / (len(means) - 1)
             ax.hist(margins, np.linspace(min(-0.1, margins.min()), best + 0.1, 51), color=COLORS[0])
-            ax.axvline(best, color=COLORS[1], linestyle="--", label=f"at collapse: {best:.3f}")
+            ax.axvline(best, color=COLORS[1], linestyle="--")
             ax.set_yscale("log")
-            ax.set_title("cosine margin of each sample\n(negative: nearer to another class)")
+            ax.set_title(f"cosine margin of each sample\ndashed: {best:.3f}, exact collapse")
             ax.set_xlabel("cosine margin")
             ax.set_ylabel("samples")
-            ax.legend(loc="upper left")
         figure.savefig(path)
 
 
@@ -208,6 +207,14 @@ def _curve(ax: Axes, table: pd.DataFrame, column: str, name: str, number: int) -
         linewidth=1.2,
         label=name,
     )
+
+
+def _show_cosines(ax: Axes, cosines: np.ndarray) -> AxesImage:
+    image = ax.imshow(cosines, cmap="cividis", vmin=-0.5, vmax=1)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.set_xlabel("class")
+    return image
 
 
 def _cosines(rows: np.ndarray) -> np.ndarray:
