@@ -75,7 +75,7 @@ def certify(
     *,
     gradient_tol: Scalar = 1e-5,
     gap_tol: Scalar = 1e-8,
-    curvature_tol: Scalar = 1e-5,
+    curvature_tol: Scalar = 1e-6,
     rank_tol: Scalar = 1e-5,
 ) -> Certificate:
     """Examines a point. Meant for float64: the tolerances are below the rounding of float32.
@@ -134,8 +134,9 @@ def _certify(
     escape_value, residual = _rayleigh(params, direction, problem)
     bound = dual_bound(G, sigma[0], problem) if has_lower_bound(problem) else None
     gap = None if bound is None else value - bound
-    rounding = 16 * float(jnp.finfo(value.dtype).eps) * jnp.maximum(value, 1)
-    value_tol = gap_tol * jnp.minimum(value, 1) + rounding
+    size = jnp.abs(value)
+    rounding = 16 * float(jnp.finfo(value.dtype).eps) * jnp.maximum(size, 1)
+    value_tol = gap_tol * jnp.minimum(size, 1) + rounding
     verdict = jnp.select(
         [
             gradient_norm > gradient_tol * problem.force,

@@ -23,7 +23,7 @@ from ncjax.ufm.minimizer import minimizer
 from ncjax.ufm.problem import Params, Problem, objective_of
 from ncjax.ufm.solver import critical_point
 
-_CURVATURE_TOL = 1e-5
+_CURVATURE_TOL = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +138,7 @@ def landscape(
         certificate (`lower_bound`, `gap`, `spectral_ratio`, `escape_value`, `escape_residual`,
         `rank`, `escape_dimension`, `verdict`); `theory_value`, the objective of the symmetric
         minimiser; and where the Hessian is small enough `smallest_eigenvalue`, `negative`,
-        `zero`, `positive` (counts beyond 1e-5 mu). What does not exist is missing (NaN).
+        `zero`, `positive` (counts beyond 1e-6 mu). What does not exist is missing (NaN).
 
     Raises:
         InputError: a setting out of range, no float64, or a run folder of another grid.

@@ -124,3 +124,13 @@ def test_a_vanishing_loss_gradient_gives_no_nan():
     certificate = ufm.certify(ufm.Params(W, jnp.repeat(W, 3, axis=0), jnp.zeros(4)), problem)
     assert certificate.label == "not_critical"
     assert jnp.isfinite(certificate.escape_value)
+
+
+@pytest.mark.parametrize(
+    ("tau_K", "verdict"), [(1 - 1e-5, "strict_saddle"), (1 + 1e-5, "global_minimizer")]
+)
+def test_the_origin_turns_from_saddle_to_minimum_where_the_decay_wins(tau_K, verdict):
+    decay = tau_K / 4 / 3**0.5
+    problem = ufm.Problem(4, 6, 3, "cross_entropy", decay, decay, 0.1)
+    origin = ufm.Params(jnp.zeros((4, 6)), jnp.zeros((12, 6)), jnp.zeros(4))
+    assert ufm.certify(origin, problem).label == verdict
