@@ -217,8 +217,10 @@ def _loss_arguments(x: Float[Array, "2"], problem: Problem) -> Float[Array, "2"]
 
 def _slopes(x: Float[Array, "2"], problem: Problem) -> Scalar:
     """The size of the terms that cancel in the gradient at a solution, the unit of its rounding."""
-    of_loss = jax.grad(lambda z: _loss_at(*z, problem))(_loss_arguments(x, problem))
-    return jnp.abs(of_loss).sum() + problem.num_classes * problem.tau
+    z = _loss_arguments(x, problem)
+    slope, curvature = (d(lambda z: _loss_at(*z, problem))(z) for d in (jax.grad, jax.hessian))
+    rounded_logits = (jnp.abs(curvature) * jnp.abs(z)[None, :]).sum()
+    return jnp.abs(slope).sum() + rounded_logits + problem.num_classes * problem.tau
 
 
 def _curved(
