@@ -135,3 +135,19 @@ def check_all_classes_present(argument: str, counts: object) -> None:
             "such that every class has at least one sample",
             "Add samples of that class, or renumber the classes that are there.",
         )
+
+
+def check_like(argument: str, got: object, model: str, accepted: object) -> None:
+    """Refuses a pytree that differs from another in structure or in the shapes of its leaves.
+
+    Args:
+        argument: the argument's name.
+        got: what came.
+        model: the name of the argument it must be like.
+        accepted: that other argument.
+    """
+    came, wanted = (jax.tree.structure(tree) for tree in (got, accepted))
+    if came == wanted:
+        came, wanted = ([jnp.shape(x) for x in jax.tree.leaves(t)] for t in (got, accepted))
+    if came != wanted:
+        raise reject(argument, came, f"a pytree like {model}, {wanted}")

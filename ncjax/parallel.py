@@ -147,6 +147,33 @@ def _with_unit_axis(
     return on_shard
 
 
+def shard_batches(
+    arrays: tuple[Any, ...], shards: int, batch_size: int | None = 1024
+) -> tuple[Any, ...]:
+    """Cuts arrays into equal batches for each device, with a mask for the padding.
+
+    Args:
+        arrays: each `[N, ...]`.
+        shards: devices.
+        batch_size: most rows that one device sees at once; all of its share if None.
+
+    Returns:
+        Each array as `[shards, batches, rows, ...]`, and a boolean mask `[shards, batches, rows]`.
+
+    Raises:
+        InputError: no row, arrays of different lengths, or a batch size below 1.
+    """
+    size = _batch_size(arrays, "data")
+    per_shard = -(-size // shards)
+    batch_size = per_shard if batch_size is None else batch_size
+    checks.check_count("batch_size", batch_size, 1)
+    batches = -(-per_shard // batch_size)
+    shape = (shards, batches, -(-per_shard // batches))
+    rows = np.arange(np.prod(shape)).reshape(shape)
+    taken = np.minimum(rows, size - 1)
+    return (*jax.tree.map(lambda leaf: leaf[taken], arrays), rows < size)
+
+
 def sweep(
     fn: Callable[..., Any],
     items: Any,
@@ -216,11 +243,11 @@ def _per_device(fn: Callable[..., Any], keyed: bool) -> Callable[..., Any]:
     return jax.vmap(one, in_axes=(None, 0, 0))
 
 
-def _batch_size(items: Any) -> int:
+def _batch_size(items: Any, argument: str = "items") -> int:
     sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(items)}
     if len(sizes) != 1 or () in sizes or (0,) in sizes:
         raise checks.reject(
-            "items",
+            argument,
             f"leading axes {sorted(sizes)}",
             "a pytree of arrays with one common, non-empty leading axis",
         )

@@ -1,10 +1,32 @@
 """Second derivatives of any scalar function of a pytree, and what they allow one to conclude."""
 
-from ncjax.curvature.dense import DenseEigenpairs as DenseEigenpairs
 from ncjax.curvature.dense import Signs as Signs
-from ncjax.curvature.dense import dense_eigenpairs as dense_eigenpairs
 from ncjax.curvature.dense import hessian_matrix as hessian_matrix
 from ncjax.curvature.dense import signs as signs
+from ncjax.curvature.density import Estimate as Estimate
+from ncjax.curvature.density import SpectralDensity as SpectralDensity
+from ncjax.curvature.density import frobenius_norm as frobenius_norm
+from ncjax.curvature.density import spectral_density as spectral_density
+from ncjax.curvature.density import trace as trace
+from ncjax.curvature.eigenpairs import Eigenpairs as Eigenpairs
+from ncjax.curvature.eigenpairs import dense_eigenpairs as dense_eigenpairs
+from ncjax.curvature.eigenpairs import extreme_eigenpairs as extreme_eigenpairs
+from ncjax.curvature.eigenpairs import spread_missed as spread_missed
+from ncjax.curvature.escape import Escape as Escape
+from ncjax.curvature.escape import Step as Step
+from ncjax.curvature.escape import escape as escape
+from ncjax.curvature.escape import negative_curvature_step as negative_curvature_step
+from ncjax.curvature.examine import Examination as Examination
+from ncjax.curvature.examine import examine as examine
+from ncjax.curvature.layers import blocks as blocks
+from ncjax.curvature.layers import restrict as restrict
+from ncjax.curvature.operators import Operator as Operator
+from ncjax.curvature.operators import data_gauss_newton as data_gauss_newton
+from ncjax.curvature.operators import data_hessian as data_hessian
+from ncjax.curvature.operators import gauss_newton as gauss_newton
+from ncjax.curvature.operators import gauss_newton_product as gauss_newton_product
+from ncjax.curvature.operators import hessian as hessian
+from ncjax.curvature.operators import linear_map as linear_map
 from ncjax.curvature.products import global_norm as global_norm
 from ncjax.curvature.products import hvp as hvp
 from ncjax.curvature.products import inner as inner

@@ -1,35 +1,20 @@
-"""The whole Hessian of a small problem, its eigenpairs, and the count of their signs."""
+"""The whole matrix of a small operator, and the count of its eigenvalues' signs."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import TypeVar
+import os
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from ncjax import checks
+from ncjax.curvature.program import Function, Local, Located, locate
 from ncjax.types import AnyArray
 
-Tree = TypeVar("Tree")
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class DenseEigenpairs:
-    """All eigenpairs of a Hessian.
-
-    Attributes:
-        eigenvalues: ascending, `[p]`.
-        eigenvectors: a pytree like the point, each leaf with a leading axis `[p, ...]`; the i-th
-            entry belongs to the i-th eigenvalue and has unit norm over the whole pytree.
-    """
-
-    eigenvalues: jax.Array
-    eigenvectors: object
+_GIB = 2**30
 
 
 @jax.tree_util.register_dataclass
@@ -50,38 +35,29 @@ class Signs:
     tolerance: jax.Array
 
 
-def hessian_matrix(f: Callable[[Tree], jax.Array], params: Tree) -> Float[Array, "p p"]:
-    """The Hessian of f over the flattened pytree, symmetrised, `[p, p]`.
+def hessian_matrix(f: Function, params: Any) -> Float[Array, "p p"]:
+    """The matrix of a Hessian, or of another operator, over the flattened pytree, symmetrised.
 
     Args:
-        f: scalar function of a pytree of floating-point arrays.
+        f: scalar function of a pytree of floating-point arrays, linear map, or `Operator`.
         params: the point; leaves are flattened in the order of `jax.tree.leaves`.
-    """
-    flat, unravel = ravel_pytree(params)
-    matrix = jax.hessian(lambda x: f(unravel(x)))(flat)
-    return (matrix + matrix.T) / 2
-
-
-def dense_eigenpairs(f: Callable[[Tree], jax.Array], params: Tree) -> DenseEigenpairs:
-    """All eigenpairs of f's Hessian at `params`; for p up to one or two thousand parameters.
-
-    Args:
-        f: scalar function of a pytree of floating-point arrays.
-        params: the point.
 
     Returns:
-        `DenseEigenpairs`. Maps over points with `vmap`.
+        `[p, p]`. Maps over points with `vmap`.
 
-    Examples:
-        >>> import jax.numpy as jnp
-        >>> pairs = dense_eigenpairs(lambda p: p[0] ** 2 - p[1] ** 2, (jnp.zeros(()), jnp.ones(())))
-        >>> pairs.eigenvalues
-        Array([-2.,  2.], dtype=float32)
+    Raises:
+        InputError: unfit input (`extreme_eigenpairs` has the list), or a matrix beyond memory.
     """
-    params = jax.tree.map(jnp.asarray, params)
-    eigenvalues, columns = jnp.linalg.eigh(hessian_matrix(f, params))
-    _, unravel = ravel_pytree(params)
-    return DenseEigenpairs(eigenvalues, jax.vmap(unravel)(columns.T))
+    located = locate(f, params)
+    check_dense_memory(located)
+    return located.run(matrix)
+
+
+def matrix(local: Local) -> Float[Array, "p p"]:
+    """The algorithm of `hessian_matrix`: products with unit vectors, some at a time."""
+    size = len(local.point)
+    columns = jax.lax.map(local.product, jnp.eye(size, dtype=local.point.dtype), batch_size=256)
+    return (columns + columns.T) / 2
 
 
 def signs(
@@ -92,8 +68,7 @@ def signs(
 
     Args:
         eigenvalues: `[p]`, any order.
-        tolerance: at least 0; by default 10 p times machine epsilon times the largest magnitude,
-            an upper estimate of the rounding in a dense solver.
+        tolerance: at least 0; by default `rounding` of the largest magnitude.
 
     Returns:
         `Signs`.
@@ -107,11 +82,46 @@ def signs(
     checks.check_count("number of eigenvalues", eigenvalues.size, 1)
     checks.check_finite("eigenvalues", eigenvalues)
     if tolerance is None:
-        epsilon = float(jnp.finfo(eigenvalues.dtype).eps)
-        tolerance = 10 * eigenvalues.size * epsilon * jnp.abs(eigenvalues).max()
+        tolerance = rounding(jnp.abs(eigenvalues).max())
     checks.check_range("tolerance", tolerance, 0.0)
     tolerance = jnp.asarray(tolerance, eigenvalues.dtype)
     negative = (eigenvalues < -tolerance).sum()
     positive = (eigenvalues > tolerance).sum()
     zero = (jnp.abs(eigenvalues) <= tolerance).sum()
     return Signs(negative, zero, positive, tolerance)
+
+
+def rounding(scale: Float[Array, ""]) -> Float[Array, ""]:
+    """What rounding may add to an eigenvalue: 100 epsilon ||H||, with room for long sums."""
+    return 100 * float(jnp.finfo(scale.dtype).eps) * scale
+
+
+def check_dense_memory(located: Located) -> None:
+    """Refuses a dense spectrum that does not fit: matrix, copy, eigenvectors and workspace."""
+    needed = 5 * located.size**2 * located.dtype.itemsize
+    _check_memory(
+        "backend", f"the dense matrix of {located.size:,} parameters", needed, "'lanczos'"
+    )
+
+
+def check_basis_memory(located: Located, num_steps: int, basis_dtype: jnp.dtype) -> None:
+    """Refuses a Krylov basis that does not fit in memory."""
+    needed = num_steps * located.size * jnp.dtype(basis_dtype).itemsize
+    what = f"a basis of {num_steps} vectors of {located.size:,} parameters"
+    _check_memory("num_steps", what, needed, "fewer steps, or a `basis_dtype` of fewer bytes")
+
+
+def _check_memory(argument: str, what: str, needed: int, remedy: str) -> None:
+    available = _device_memory()
+    if needed > available:
+        got = f"{what}, which takes about {needed / _GIB:.1f} GiB"
+        accepted = f"within this device's {available / _GIB:.1f} GiB"
+        raise checks.reject(argument, got, accepted, f"Use {remedy}.")
+
+
+def _device_memory() -> int:
+    """Bytes of the default device: what it says of itself, or the machine's memory."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -11,7 +11,7 @@ from ncjax import data, losses, models, parallel
 from ncjax.metrics import ClassMoments
 from ncjax.training import steps
 from ncjax.training.config import TrainConfig
-from ncjax.training.measure import make_evaluate, make_measure, shard_batches
+from ncjax.training.measure import make_evaluate, make_measure
 
 
 class Engine:
@@ -52,9 +52,9 @@ class Engine:
         self._evaluate = parallel.across_devices(
             make_evaluate(self._model, loss_fn), out_axes=None, **placement
         )
-        self._train = shard_batches((dataset.images, dataset.labels), self._shards)
+        self._train = parallel.shard_batches((dataset.images, dataset.labels), self._shards)
         test = (dataset.test_images, dataset.test_labels)
-        self._test = shard_batches(test, self._shards) if len(test[1]) else None
+        self._test = parallel.shard_batches(test, self._shards) if len(test[1]) else None
 
     def initial(self) -> steps.State:
         """The state before the first epoch."""

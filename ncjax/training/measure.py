@@ -8,33 +8,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ncjax import losses, models
 from ncjax.metrics import ClassMoments, collapse, sample_geometry
 from ncjax.parallel import AXIS
 from ncjax.types import AnyArray
-
-
-def shard_batches(
-    arrays: tuple[np.ndarray, ...], shards: int, batch_size: int = 1024
-) -> tuple[np.ndarray, ...]:
-    """Cuts arrays into equal batches for each device, with a mask for the padding.
-
-    Args:
-        arrays: each `[N, ...]`.
-        shards: devices.
-        batch_size: most rows that one device sees at once.
-
-    Returns:
-        Each array as `[shards, batches, rows, ...]`, and a boolean mask `[shards, batches, rows]`.
-    """
-    size = len(arrays[0])
-    per_shard = -(-size // shards)
-    batches = -(-per_shard // batch_size)
-    shape = (shards, batches, -(-per_shard // batches))
-    rows = np.arange(np.prod(shape)).reshape(shape)
-    return (*(array[np.minimum(rows, size - 1)] for array in arrays), rows < size)
 
 
 def make_evaluate(model: nn.Module, loss_fn: losses.Loss) -> Callable[..., dict[str, jax.Array]]:

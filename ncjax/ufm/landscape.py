@@ -20,7 +20,7 @@ from ncjax import checks, curvature, losses, parallel, progress, runs
 from ncjax.curvature import Verdict
 from ncjax.ufm.certificate import certify
 from ncjax.ufm.minimizer import minimizer
-from ncjax.ufm.problem import Params, Problem, objective_of
+from ncjax.ufm.problem import Params, Problem, objective
 from ncjax.ufm.solver import critical_point
 
 _CURVATURE_TOL = 1e-6
@@ -297,7 +297,8 @@ def _theory_value(problem: Problem) -> jax.Array:
 
 
 def _dense_row(params: Params, problem: Problem) -> dict[str, jax.Array]:
-    eigenvalues = jnp.linalg.eigvalsh(curvature.hessian_matrix(objective_of(problem), params))
+    hessian = curvature.hessian(objective, problem)
+    eigenvalues = jnp.linalg.eigvalsh(curvature.hessian_matrix(hessian, params))
     counts = curvature.signs(eigenvalues, _CURVATURE_TOL * problem.mu)
     return {
         "smallest_eigenvalue": eigenvalues[0],

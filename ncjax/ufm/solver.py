@@ -12,10 +12,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from ncjax import checks, curvature
+from ncjax.minimize import lbfgs
 from ncjax.types import Scalar
 from ncjax.ufm.problem import Params, Problem, check_params, init, objective
 
@@ -103,7 +103,6 @@ def _minimize_in(
     """L-BFGS over the feature dimensions where `mask` `[d]` is 1; the others are zero."""
     checks.check_range("gradient_tol", gradient_tol, 0.0, closed=False)
     checks.check_count("max_steps", max_steps, 1)
-    optimizer = optax.lbfgs(memory_size=20)
 
     def masked(params: Params) -> Params:
         return Params(params.W * mask[None, :], params.H * mask[None, :], params.b)
@@ -111,31 +110,8 @@ def _minimize_in(
     def f(params: Params) -> jax.Array:
         return objective(masked(params), problem)
 
-    def unfinished(carry: tuple) -> jax.Array:
-        _, _, _, gradient, step = carry
-        return (step < max_steps) & (curvature.global_norm(gradient) > limit)
-
-    def iterate(carry: tuple) -> tuple:
-        params, state, value, gradient, step = carry
-        updates, state = optimizer.update(
-            gradient, state, params, value=value, grad=gradient, value_fn=f
-        )
-        params = optax.apply_updates(params, updates)
-        # The line search ends with value and gradient at the point it accepts.
-        return (
-            params,
-            state,
-            optax.tree.get(state, "value"),
-            optax.tree.get(state, "grad"),
-            step + 1,
-        )
-
     limit = gradient_tol * problem.force
-    value, gradient = jax.value_and_grad(f)(params)
-    # optax mixes integer types in its line search, which strict promotion would refuse.
-    with jax.numpy_dtype_promotion("standard"):
-        carry = (params, optimizer.init(params), value, gradient, jnp.zeros((), jnp.int32))
-        params, _, _, _, steps = jax.lax.while_loop(unfinished, iterate, carry)
+    params, steps = lbfgs(f, params, limit, max_steps)
     params = masked(params)
     norm = curvature.global_norm(jax.grad(objective)(params, problem))
     return Solution(params, norm, norm <= limit, steps)

@@ -4,7 +4,8 @@ import pytest
 
 from ncjax import losses, metrics, models
 from ncjax.parallel import AXIS
-from ncjax.training.measure import make_evaluate, make_measure, shard_batches
+from ncjax.parallel import shard_batches
+from ncjax.training.measure import make_evaluate, make_measure
 
 
 @pytest.mark.parametrize(("shards", "batch_size"), [(1, 1024), (1, 7), (3, 5), (4, 4)])

@@ -1,0 +1,300 @@
+"""What a point is: strict saddle, no negative curvature found, not critical, or inconclusive."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ncjax import checks
+from ncjax.curvature import lanczos
+from ncjax.curvature.dense import check_dense_memory, matrix, rounding
+from ncjax.curvature.eigenpairs import (
+    BACKENDS,
+    DENSE_LIMIT,
+    Backend,
+    LanczosSettings,
+    begin,
+    check_symmetric,
+    lanczos_settings,
+)
+from ncjax.curvature.program import Function, Local, locate
+from ncjax.curvature.verdict import Verdict
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Examination:
+    """The evidence about a point, and the verdict that it supports.
+
+    Attributes:
+        verdict: a `Verdict`, as an int; `label` says it in words.
+        value: f at the point.
+        gradient_norm: Euclidean norm of the gradient.
+        gradient_tolerance: what it was held against.
+        escape_value: v'Hv of a fresh product, for the unit vector v of lowest curvature found. The
+            smallest eigenvalue is never above it (rounding apart), converged or not.
+        escape_direction: v, a pytree like the point.
+        escape_residual: ||Hv - escape_value v||; some eigenvalue is that near to `escape_value`.
+        converged: whether that residual is small against ||H|| (below sqrt(epsilon) of it).
+        curvature_tolerance: eigenvalues within it of zero count as zero.
+        negative: eigenvalues below -curvature_tolerance. Exact if dense. By Lanczos a number that
+            is proved to be there (a count of Ritz values, which interlace): a lower bound.
+        zero: eigenvalues within the tolerance; None by Lanczos, which can't count them.
+        positive: as `negative`, above the tolerance.
+        largest: largest eigenvalue, or Ritz value.
+        scale: ||H||, by Lanczos an estimate from below.
+        breakdowns: as in `Eigenpairs`.
+        missed: as in `Eigenpairs`.
+        backend: "dense" or "lanczos".
+    """
+
+    verdict: jax.Array
+    value: jax.Array
+    gradient_norm: jax.Array
+    gradient_tolerance: jax.Array
+    escape_value: jax.Array
+    escape_direction: Any
+    escape_residual: jax.Array
+    converged: jax.Array
+    curvature_tolerance: jax.Array
+    negative: jax.Array
+    zero: jax.Array | None
+    positive: jax.Array
+    largest: jax.Array
+    scale: jax.Array
+    breakdowns: jax.Array
+    missed: float = dataclasses.field(metadata={"static": True})
+    backend: str = dataclasses.field(metadata={"static": True})
+
+    @property
+    def label(self) -> str:
+        """The verdict in words, for a single (unbatched) point."""
+        return Verdict(int(self.verdict)).label
+
+    @property
+    def lower_bound(self) -> jax.Array:
+        """A number that the smallest eigenvalue exceeds with 99 % probability (rounding apart).
+
+        By Lanczos the smallest Ritz value less `missed` of the whole spread, which is at most
+        1 / (1 - 2 missed) of the spread found; if dense the smallest eigenvalue itself. NaN where
+        the run was too short to say.
+        """
+        share = self.missed / (1 - 2 * self.missed) if self.missed < 0.5 else float("nan")
+        return self.escape_value - share * (self.largest - self.escape_value)
+
+
+def examine(
+    f: Function,
+    params: Any,
+    *,
+    gradient_tol: float | None = None,
+    curvature_tol: float | None = None,
+    backend: Backend = "auto",
+    num_steps: int | None = None,
+    block: int = 1,
+    key: jax.Array | None = None,
+    confirm: bool = False,
+) -> Examination:
+    """Examines a point of f by gradient and curvature.
+
+    The verdict, the first that applies:
+
+    1. `not_critical`: the gradient norm exceeds gradient_tol.
+    2. `strict_saddle`: the recomputed v'Hv of a unit v lies below -curvature_tol, which is in
+       itself a proof of a negative eigenvalue, whether or not the eigenpair has converged.
+    3. `no_negative_curvature_found`: dense, or the lowest pair has converged. Not a proof of a
+       minimum: along directions of zero curvature f may still fall, and Lanczos may have missed a
+       direction (`lower_bound` says how negative it can be).
+    4. `inconclusive`: Lanczos has not converged.
+
+    Args:
+        f: `f(params) -> scalar`, or an `Operator` of one (`data_hessian`).
+        params: the point.
+        gradient_tol: an absolute number. If None sqrt(epsilon) ||H|| max(1, ||params||): a
+            Newton step in a stiff direction would move the point by that share of its size only.
+        curvature_tol: an absolute number, at least 0. If None the larger of 100 epsilon ||H||, the
+            level of rounding, and sqrt(rho ||gradient||) with rho = ||H|| / max(1, ||params||):
+            near a minimiser, short of it by what the gradient says, curvature can be that negative
+            (flat orbits are the usual case). A smaller gradient makes the verdict sharper.
+        backend: "dense" (exact counts), "lanczos", or "auto": dense up to 1,000 parameters.
+        num_steps: products of Lanczos; 100 if None.
+        block: start vectors of Lanczos.
+        key: of the start vectors; `jax.random.key(0)` if None.
+        confirm: recompute gradient, v'Hv and residual in float64 on the host and decide by them; v
+            is still that of the search. For float32 problems near the edge, and for devices
+            without float64. f must follow the precision of its params.
+
+    Returns:
+        `Examination`. Works under `jit` and `vmap` over params (without `confirm`).
+
+    Raises:
+        InputError: as `extreme_eigenpairs`; a negative tolerance; a bare matrix, of which there is
+            no gradient.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> found = examine(lambda x: x[0] ** 2 - x[1] ** 2, jnp.zeros(2))
+        >>> found.label, int(found.negative), int(found.positive), float(found.escape_value)
+        ('strict_saddle', 1, 1, -2.0)
+    """
+    located = locate(f, params)
+    checks.check_choice("backend", backend, BACKENDS)
+    if backend == "auto":
+        backend = "dense" if located.size <= DENSE_LIMIT else "lanczos"
+    for name, tol in {"gradient_tol": gradient_tol, "curvature_tol": curvature_tol}.items():
+        checks.check_range(name, 0.0 if tol is None else tol, 0.0)
+    settings = None
+    if backend == "dense":
+        check_dense_memory(located)
+    else:
+        num_steps = 100 if num_steps is None else num_steps
+        settings = lanczos_settings(located, 1, num_steps, block, None)
+    key = jax.random.key(0) if key is None else key
+    found, asymmetry = located.run(_Examine(settings), key, gradient_tol, curvature_tol)
+    check_symmetric(asymmetry, found.scale)
+    return _confirmed(found, f, params, gradient_tol, curvature_tol) if confirm else found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Examine:
+    """The algorithm; dense without settings."""
+
+    settings: LanczosSettings | None
+
+    def __call__(
+        self, local: Local, key: jax.Array, gradient_tol: Any, curvature_tol: Any
+    ) -> tuple[Examination, jax.Array]:
+        if local.gradient is None:
+            raise checks.reject("f", "a linear map", "a scalar function, with a gradient")
+        asymmetry = jnp.zeros_like(local.value)
+        breakdowns = jnp.zeros((), jnp.int32)
+        if self.settings is None:
+            values, columns = jnp.linalg.eigh(matrix(local))
+            vector, missed = columns[:, 0], 0.0
+        else:
+            state = begin(self.settings, key, len(local.point))
+            steps, block = self.settings.num_steps, self.settings.block
+            state = lanczos.advance(local.product, state, steps, block)
+            values, coefficients = lanczos.ritz(state)
+            vector = lanczos.ritz_vectors(state, coefficients[:, :1])[0]
+            missed = self.settings.missed(len(local.point))
+            asymmetry, breakdowns = lanczos.asymmetry(state, block), state.breakdowns
+        image = local.product(vector)
+        escape_value = vector @ image
+        residual = lanczos.norm(image - escape_value * vector)
+        scale = jnp.abs(values).max()
+        gradient_norm = lanczos.norm(local.gradient)
+        size = jnp.maximum(lanczos.norm(local.point), 1)
+        limits = _tolerances(gradient_tol, curvature_tol, gradient_norm, scale, size)
+        tolerance = limits["curvature_tolerance"]
+        converged = residual <= float(jnp.finfo(scale.dtype).eps) ** 0.5 * scale
+        found = Examination(
+            verdict=jnp.int32(Verdict.INCONCLUSIVE),
+            value=local.value,
+            gradient_norm=gradient_norm,
+            escape_value=escape_value,
+            escape_direction=local.unravel(vector),
+            escape_residual=residual,
+            converged=converged if self.settings is not None else jnp.ones_like(converged),
+            **limits,
+            negative=(values < -tolerance).sum(),
+            zero=(jnp.abs(values) <= tolerance).sum() if self.settings is None else None,
+            positive=(values > tolerance).sum(),
+            largest=values[-1],
+            scale=scale,
+            breakdowns=breakdowns,
+            missed=missed,
+            backend="dense" if self.settings is None else "lanczos",
+        )
+        return _judged(found), asymmetry
+
+
+def _tolerances(
+    gradient_tol: Any, curvature_tol: Any, gradient_norm: Any, scale: jax.Array, size: jax.Array
+) -> dict[str, jax.Array]:
+    """What was asked for, or the defaults of `examine`; `size` is max(1, ||params||)."""
+    if gradient_tol is None:
+        gradient_tol = float(jnp.finfo(scale.dtype).eps) ** 0.5 * scale * size
+    if curvature_tol is None:
+        curvature_tol = jnp.maximum(rounding(scale), jnp.sqrt(scale / size * gradient_norm))
+    return {
+        "gradient_tolerance": jnp.asarray(gradient_tol, scale.dtype),
+        "curvature_tolerance": jnp.asarray(curvature_tol, scale.dtype),
+    }
+
+
+def _judged(found: Examination) -> Examination:
+    """The verdict that the numbers support."""
+    verdict = jnp.select(
+        [
+            ~(found.gradient_norm <= found.gradient_tolerance),
+            found.escape_value < -found.curvature_tolerance,
+            found.converged,
+        ],
+        [
+            jnp.int32(Verdict.NOT_CRITICAL),
+            jnp.int32(Verdict.STRICT_SADDLE),
+            jnp.int32(Verdict.NO_NEGATIVE_CURVATURE_FOUND),
+        ],
+        jnp.int32(Verdict.INCONCLUSIVE),
+    )
+    return dataclasses.replace(found, verdict=verdict)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Recompute:
+    """The algorithm: the decisive numbers for a given v, and the tolerances they ask for."""
+
+    def __call__(
+        self, local: Local, direction: Any, scale: jax.Array, gradient_tol: Any, curvature_tol: Any
+    ) -> dict[str, jax.Array]:
+        vector = jax.flatten_util.ravel_pytree(direction)[0]
+        vector = vector / lanczos.norm(vector)
+        image = local.product(vector)
+        value, gradient_norm = vector @ image, lanczos.norm(local.gradient)
+        size = jnp.maximum(lanczos.norm(local.point), 1)
+        return {
+            "value": local.value,
+            "gradient_norm": gradient_norm,
+            "escape_value": value,
+            "escape_residual": lanczos.norm(image - value * vector),
+            **_tolerances(gradient_tol, curvature_tol, gradient_norm, scale, size),
+        }
+
+
+def _confirmed(
+    found: Examination, f: Function, params: Any, gradient_tol: Any, curvature_tol: Any
+) -> Examination:
+    """The same evidence with its decisive numbers in float64 on the host, as NumPy scalars."""
+    if not checks.is_concrete(params):
+        raise checks.reject("confirm", True, "False under `jit` and `vmap`")
+    if gradient_tol is None:  # that of the search's precision: f was solved in it
+        gradient_tol = float(found.gradient_tolerance)
+    operator = locate(f, params).operator
+    with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
+        args, point, direction, scale = _widened(
+            (operator.args, params, found.escape_direction, found.scale)
+        )
+        backend = None if operator.backend is None else "vmap"
+        wide = dataclasses.replace(operator, args=args, backend=backend)
+        numbers = locate(wide, point).run(
+            _Recompute(), direction, scale, gradient_tol, curvature_tol
+        )
+        judged = _judged(dataclasses.replace(found, **numbers))
+    on_host = {name: np.asarray(value) for name, value in numbers.items()}
+    return dataclasses.replace(judged, **on_host, largest=np.asarray(found.largest))
+
+
+def _widened(tree: Any) -> Any:
+    """Floating-point leaves in float64, all on the default device."""
+
+    def wide(leaf: Any) -> jax.Array:
+        array = np.asarray(leaf)
+        floating = jnp.issubdtype(array.dtype, jnp.floating)
+        return jnp.asarray(array, jnp.float64 if floating else array.dtype)
+
+    return jax.tree.map(wide, tree)

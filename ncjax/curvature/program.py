@@ -1,0 +1,217 @@
+"""From a function and a point to one compiled program; bad input is refused before that.
+
+An algorithm is a hashable callable `(local, *rest) -> pytree` of static settings; it sees the
+operator as a product of flat vectors (`Local`) and never knows of data, devices or pytrees.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from ncjax import checks, parallel
+from ncjax.curvature.operators import Operator, Setup, hessian, linear_map
+
+
+class Local(NamedTuple):
+    """An operator at a point, over flat vectors.
+
+    Attributes:
+        product: the operator, `[p] -> [p]`.
+        unravel: from a flat vector to a pytree like the point.
+        point: `[p]`.
+        value: f at the point, None for a bare matrix.
+        gradient: of f, `[p]`; None for a bare matrix.
+        objective: f of a flat point, with the gradient that the setup gives (devices joined).
+    """
+
+    product: Callable[[jax.Array], jax.Array]
+    unravel: Callable[[jax.Array], Any]
+    point: jax.Array
+    value: jax.Array | None
+    gradient: jax.Array | None
+    objective: Callable[[jax.Array], jax.Array]
+
+
+Function = Callable[..., Any] | Operator
+"""What is examined: f(params) -> scalar, a matrix-vector product, or an `Operator`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Located:
+    """An operator and a point that have passed all checks."""
+
+    operator: Operator
+    point: Any
+    size: int
+    dtype: jnp.dtype
+
+    def run(self, algorithm: Callable[..., Any], *rest: Any) -> Any:
+        """Compiles `algorithm(local, *rest)` at this point and runs it.
+
+        Raises:
+            InputError: the objective or its gradient is not finite here.
+        """
+        operator = self.operator
+        program = _Program(algorithm, operator.setup)
+        if operator.backend is None:
+            finite, result = _jitted(program, self.point, rest, *operator.args)
+        else:
+            mapped = parallel.across_devices(
+                program,
+                in_axes=(None, None, *operator.axes),
+                out_axes=None,
+                backend=operator.backend,
+                devices=operator.devices,
+            )
+            finite, result = mapped(self.point, rest, *operator.args)
+        if checks.is_concrete(finite) and not finite:
+            got = "a value, gradient or product that is NaN or infinite at params"
+            raise checks.reject("f", got, "finite there", "Look for divergence or missing values.")
+        return result
+
+
+def locate(f: Function, params: Any) -> Located:
+    """Checks a function and a point, and makes an operator of the function if it is none yet.
+
+    Args:
+        f: a scalar function of a pytree (its Hessian is meant), a linear map from the pytree to
+            itself, or an `Operator`.
+        params: the point; for a linear map any pytree of the right shapes.
+
+    Raises:
+        InputError: no parameters, leaves that are not real floating point or not finite, a result
+            of f that is neither a scalar nor like params, or a function that differs from call to
+            call.
+    """
+    params = jax.tree.map(jnp.asarray, params)
+    leaves = jax.tree.leaves(params)
+    size = sum(leaf.size for leaf in leaves)
+    if size == 0:
+        remedy = "If layers were chosen by a pattern, it matches none."
+        raise checks.reject("params", "no parameters", "a pytree with at least one", remedy)
+    for path, leaf in jax.tree.leaves_with_path(params):
+        name = f"params{jax.tree_util.keystr(path)}"
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            remedy = "Close over what is not differentiated."
+            raise checks.reject(name, f"dtype {leaf.dtype}", "real floating point", remedy)
+        checks.check_finite(name, leaf)
+    operator = f if isinstance(f, Operator) else _as_operator(f, params)
+    _check_deterministic(operator, params)
+    return Located(operator, params, size, _computed_in(ravel_pytree(params)[0]))
+
+
+def _computed_in(flat: jax.Array) -> jnp.dtype:
+    """The type of vectors and results: that of the parameters, but at least float32."""
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.promote_types(flat.dtype, jnp.float32)
+
+
+def _as_operator(f: Callable[..., Any], params: Any) -> Operator:
+    came = jax.eval_shape(f, params)
+    shapes = [jax.tree.map(jnp.shape, tree) for tree in (came, params)]
+    if getattr(came, "shape", None) == ():
+        if jnp.issubdtype(came.dtype, jnp.floating):
+            return hessian(f)
+        raise checks.reject("f", f"a result of dtype {came.dtype}", "a real floating-point scalar")
+    if shapes[0] == shapes[1]:
+        return linear_map(f)
+    accepted = "a scalar (f is differentiated) or a pytree like params (f is a linear map)"
+    raise checks.reject("f", f"a result of shape {shapes[0]}", accepted)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Program:
+    """The work of one device: set up, run the algorithm, look for what isn't finite."""
+
+    algorithm: Callable[..., Any]
+    setup: Setup
+
+    def __call__(self, point: Any, rest: tuple, *args: Any) -> tuple[jax.Array, Any]:
+        flat, unravel = ravel_pytree(point)
+        value, gradient, product = self.setup(point, args)
+
+        dtype = _computed_in(flat)
+
+        def wide(tree: Any) -> jax.Array:
+            return ravel_pytree(tree)[0].astype(dtype)
+
+        def narrow(vector: jax.Array) -> Any:
+            return unravel(vector.astype(flat.dtype))
+
+        def both(vector: jax.Array) -> tuple[jax.Array, jax.Array]:
+            value, gradient, _ = self.setup(narrow(vector), args)
+            return value.astype(dtype), wide(gradient)
+
+        objective = jax.custom_vjp(lambda vector: both(vector)[0])
+        objective.defvjp(both, lambda slope, cotangent: (cotangent * slope,))
+        local = Local(
+            product=lambda vector: wide(product(narrow(vector))),
+            unravel=narrow,
+            point=wide(point),
+            value=None if value is None else value.astype(dtype),
+            gradient=None if gradient is None else wide(gradient),
+            objective=objective,
+        )
+        result = self.algorithm(local, *rest)
+        numbers = [x for x in jax.tree.leaves((value, gradient, result)) if _is_float(x)]
+        finite = [jnp.isfinite(x).all() for x in numbers]
+        return functools.reduce(jnp.logical_and, finite, jnp.asarray(True)), result
+
+
+def _is_float(x: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(x), jnp.floating)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _jitted(program: _Program, point: Any, rest: tuple, *args: Any) -> Any:
+    return program(point, rest, *args)
+
+
+def _check_deterministic(operator: Operator, params: Any) -> None:
+    """Refuses an operator whose trace differs from one time to the next: it draws numbers."""
+    leaves, structure = jax.tree.flatten((params, operator.args))
+    shapes = tuple(jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)) for x in leaves)
+    axes = None if operator.backend is None else operator.axes
+    if not _traces_alike(operator.setup, axes, structure, shapes):
+        raise checks.reject(
+            "f",
+            "a function that changes from call to call",
+            "deterministic",
+            "Fix its random numbers: dropout off, normalisation in inference mode, batch fixed.",
+        )
+
+
+@functools.lru_cache(maxsize=256)
+def _traces_alike(
+    setup: Setup, axes: tuple[int | None, ...] | None, structure: Any, shapes: tuple
+) -> bool:
+    def trace(point: Any, *args: Any) -> Any:
+        value, gradient, product = setup(point, args)
+        return value, gradient, product(point)
+
+    point, args = jax.tree.unflatten(structure, shapes)
+    texts, constants = [], []
+    for _ in range(2):
+        traced = trace
+        if axes is not None:
+            traced = jax.vmap(trace, in_axes=(None, *axes), axis_name=parallel.AXIS)
+        jaxpr = jax.make_jaxpr(traced)(point, *args)
+        texts.append(re.sub(r"0x[0-9a-f]+", "", str(jaxpr.jaxpr)))  # without memory addresses
+        constants.append(jaxpr.consts)
+    return texts[0] == texts[1] and all(map(_alike, *constants))
+
+
+def _alike(first: Any, second: Any) -> bool:
+    if first is second or not checks.is_concrete((first, second)):
+        return True
+    first, second = (np.asarray(jax.device_get(x)) for x in (first, second))
+    return np.array_equal(first, second, equal_nan=_is_float(first))
