@@ -79,7 +79,8 @@ def check_labels(argument: str, labels: object, num_classes: int) -> None:
         )
     if not is_concrete(labels) or np.size(labels) == 0:
         return
-    low, high = int(np.min(labels)), int(np.max(labels))
+    numbers = np.asarray(labels)  # first: NumPy's functions of a JAX array are traced under `jit`
+    low, high = int(numbers.min()), int(numbers.max())
     if low < 0 or high >= num_classes:
         raise reject(
             argument,

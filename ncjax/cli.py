@@ -11,7 +11,7 @@ from typing import Annotated
 import jax
 import tyro
 
-from ncjax import checks, measure, parallel, plots, training, ufm
+from ncjax import checks, measure, parallel, plots, spectrum, training, ufm
 
 _Unprefixed = tyro.conf.arg(name="")
 
@@ -68,6 +68,26 @@ def train(
         print(f"figure: {figure}")
 
 
+def spectrum_(
+    run: Annotated[Path, tyro.conf.Positional],
+    config: Annotated[spectrum.SpectrumConfig, _Unprefixed],
+    out: Path | None = None,
+) -> None:
+    """Find the Hessian spectrum of a trained network: both ends, verdict, density, classes.
+
+    Interrupted, the same command goes on where it stopped.
+
+    Args:
+        run: folder of a training run.
+        config: what to find out.
+        out: folder for spectrum.json and density.png; by default RUN/spectrum.
+    """
+    out = run / "spectrum" if out is None else out
+    print(f"writing to {out}")
+    print(spectrum.table(spectrum.spectrum(run, config, out)))
+    print(f"written: {out / 'spectrum.json'}, {out / 'density.png'}")
+
+
 def measure_(
     file: Annotated[Path, tyro.conf.Positional],
     out: Path | None = None,
@@ -93,7 +113,12 @@ def measure_(
     print(f"written: {out / 'collapse.json'}, {out / 'collapse.png'}")
 
 
-_COMMANDS = {"landscape": landscape, "train": train, "measure": measure_}
+_COMMANDS = {
+    "landscape": landscape,
+    "train": train,
+    "spectrum": spectrum_,
+    "measure": measure_,
+}
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -175,6 +176,60 @@ def measurement(
             ax.set_xlabel("cosine margin")
             ax.set_ylabel("samples")
         figure.savefig(path)
+
+
+def spectral_densities(blocks: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """The spectral density of each block: logarithmic, with single eigenvalues marked.
+
+    The curve is the smoothed quadrature, the ticks below it are its Ritz values, triangles mark the
+    eigenpairs that were found at the two ends.
+
+    Args:
+        blocks: as in `spectrum.json`, by the block's name.
+        path: where the PNG goes.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 2.4 * len(blocks) + 0.3), layout="constrained")
+        axes = figure.subplots(len(blocks), 1, squeeze=False)[:, 0]
+        for ax, (name, block) in zip(axes, blocks.items(), strict=True):
+            _density(ax, name, block)
+        axes[-1].set_xlabel("eigenvalue of the Hessian")
+        axes[0].legend(loc="upper right")
+        figure.savefig(path)
+
+
+def _density(ax: Axes, name: str, block: Mapping[str, Any]) -> None:
+    values = np.array(block["eigenvalues"])
+    nodes, weights = (np.array(block.get(part, [])) for part in ("nodes", "weights"))
+    low, high = (f(np.concatenate([values, nodes.ravel()])) for f in (np.min, np.max))
+    span = high - low or abs(high) or 1.0
+    width = span / 150
+    single = 1 / (block["parameters"] * width * np.sqrt(2 * np.pi))
+    floor = single / 30
+    if nodes.size:
+        grid = np.linspace(low - 6 * width, high + 6 * width, 1500)
+        masses = np.exp(-(((grid[:, None] - nodes.ravel()) / width) ** 2) / 2) @ weights.ravel()
+        curve = masses / (len(nodes) * width * np.sqrt(2 * np.pi))
+        ax.plot(grid, np.maximum(curve, floor / 10), color=COLORS[0], linewidth=1, label="density")
+        ax.plot(
+            nodes.ravel(),
+            np.full(nodes.size, floor * 1.3),
+            "|",
+            color="0.45",
+            markersize=6,
+            markeredgewidth=0.5,
+            label="Ritz values",
+        )
+        ax.set_ylim(floor, 4 * curve.max())
+    for part, marker, color, label in [
+        (values < 0, "v", COLORS[1], "eigenpairs, negative"),
+        (values >= 0, "^", COLORS[2], "eigenpairs, positive"),
+    ]:
+        ax.plot(values[part], np.full(part.sum(), single), marker, color=color, ms=4, label=label)
+    ax.axvline(0, color="0.7", linewidth=0.6, zorder=0)
+    ax.set_yscale("log")
+    ax.set_ylabel("density")
+    ax.set_title(f"{name}: {block['parameters']:,} parameters", loc="left")
 
 
 def training_figures(folders: Mapping[str, Path], target: Path) -> list[Path]:

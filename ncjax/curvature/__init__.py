@@ -1,5 +1,7 @@
 """Second derivatives of any scalar function of a pytree, and what they allow one to conclude."""
 
+from ncjax.curvature.class_structure import ClassStructure as ClassStructure
+from ncjax.curvature.class_structure import class_structure as class_structure
 from ncjax.curvature.dense import Signs as Signs
 from ncjax.curvature.dense import hessian_matrix as hessian_matrix
 from ncjax.curvature.dense import signs as signs
@@ -17,6 +19,7 @@ from ncjax.curvature.escape import Step as Step
 from ncjax.curvature.escape import escape as escape
 from ncjax.curvature.escape import negative_curvature_step as negative_curvature_step
 from ncjax.curvature.examine import Examination as Examination
+from ncjax.curvature.examine import confirmed as confirmed
 from ncjax.curvature.examine import examine as examine
 from ncjax.curvature.layers import blocks as blocks
 from ncjax.curvature.layers import restrict as restrict

@@ -218,7 +218,7 @@ def lanczos_settings(
 
 def check_symmetric(asymmetry: jax.Array, scale: jax.Array) -> None:
     """Refuses products that can't be those of a symmetric matrix."""
-    if not checks.is_concrete(asymmetry):
+    if not checks.is_concrete((asymmetry, scale)):
         return
     share = float(asymmetry) / max(float(scale), 1e-300)
     if share > math.sqrt(float(jnp.finfo(scale.dtype).eps)):
@@ -289,18 +289,23 @@ class _Dense:
     high: int
 
     def __call__(self, local: Local, tol: Scalar) -> Eigenpairs:
-        size = len(local.point)
-        values, columns = jnp.linalg.eigh(matrix(local))
-        return checked_pairs(
-            local,
-            ends(columns.T, self.low, self.high),
-            tol,
-            scale=jnp.abs(values).max(),
-            breakdowns=jnp.zeros((), jnp.int32),
-            num_steps=size,
-            missed=0.0,
-            backend="dense",
-        )
+        return dense_pairs(local, self.low, self.high, tol)[0]
+
+
+def dense_pairs(local: Local, low: int, high: int, tol: Scalar) -> tuple[Eigenpairs, jax.Array]:
+    """Eigenpairs from both ends of the matrix, and all its eigenvalues."""
+    values, columns = jnp.linalg.eigh(matrix(local))
+    pairs = checked_pairs(
+        local,
+        ends(columns.T, low, high),
+        tol,
+        scale=jnp.abs(values).max(),
+        breakdowns=jnp.zeros((), jnp.int32),
+        num_steps=len(local.point),
+        missed=0.0,
+        backend="dense",
+    )
+    return pairs, values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -315,7 +320,10 @@ class _Lanczos:
         first = None if start is None else jax.flatten_util.ravel_pytree(start)[0]
         state = begin(self.settings, key, len(local.point), first)
         state = lanczos.advance(local.product, state, len(state.couplings), self.settings.block)
-        return finish(local, state, self.settings, self.low, self.high, tol, first is None)
+        pairs, _, asymmetry = finish(
+            local, state, self.settings, self.low, self.high, tol, first is None
+        )
+        return pairs, asymmetry
 
 
 def begin(
@@ -341,15 +349,15 @@ def finish(
     high: int,
     tol: Scalar,
     random_start: bool = True,
-) -> tuple[Eigenpairs, jax.Array]:
-    """The eigenpairs of a run that has made its products, and the asymmetry it has seen."""
-    _, coefficients = lanczos.ritz(state)
+) -> tuple[Eigenpairs, jax.Array, jax.Array]:
+    """The eigenpairs of a run that has made its products, all Ritz values, the asymmetry seen."""
+    values, coefficients = lanczos.ritz(state)
     vectors = lanczos.ritz_vectors(state, ends(coefficients.T, low, high).T)
     pairs = checked_pairs(
         local,
         vectors,
         tol,
-        scale=state.scale,
+        scale=jnp.maximum(state.scale, jnp.abs(values).max()),
         breakdowns=state.breakdowns,
         num_steps=settings.num_steps,
         missed=settings.missed(len(local.point)) if random_start else math.nan,
@@ -357,7 +365,7 @@ def finish(
     )
     rounded = settings.basis_dtype != settings.dtype
     asymmetry = lanczos.asymmetry(state, settings.block)
-    return pairs, jnp.zeros_like(asymmetry) if rounded else asymmetry
+    return pairs, values, jnp.zeros_like(asymmetry) if rounded else asymmetry
 
 
 def ends(rows: jax.Array, low: int, high: int) -> jax.Array:

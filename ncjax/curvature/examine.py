@@ -11,18 +11,22 @@ import numpy as np
 
 from ncjax import checks
 from ncjax.curvature import lanczos
-from ncjax.curvature.dense import check_dense_memory, matrix, rounding
+from ncjax.curvature.dense import check_dense_memory, rounding
 from ncjax.curvature.eigenpairs import (
     BACKENDS,
     DENSE_LIMIT,
     Backend,
+    Eigenpairs,
     LanczosSettings,
     begin,
     check_symmetric,
+    dense_pairs,
+    finish,
     lanczos_settings,
 )
 from ncjax.curvature.program import Function, Local, locate
 from ncjax.curvature.verdict import Verdict
+from ncjax.types import AnyArray
 
 
 @jax.tree_util.register_dataclass
@@ -76,7 +80,7 @@ class Examination:
         return Verdict(int(self.verdict)).label
 
     @property
-    def lower_bound(self) -> jax.Array:
+    def lower_bound(self) -> AnyArray | np.floating:
         """A number that the smallest eigenvalue exceeds with 99 % probability (rounding apart).
 
         By Lanczos the smallest Ritz value less `missed` of the whole spread, which is at most
@@ -156,7 +160,7 @@ def examine(
     key = jax.random.key(0) if key is None else key
     found, asymmetry = located.run(_Examine(settings), key, gradient_tol, curvature_tol)
     check_symmetric(asymmetry, found.scale)
-    return _confirmed(found, f, params, gradient_tol, curvature_tol) if confirm else found
+    return confirmed(found, f, params, gradient_tol, curvature_tol) if confirm else found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,47 +174,49 @@ class _Examine:
     ) -> tuple[Examination, jax.Array]:
         if local.gradient is None:
             raise checks.reject("f", "a linear map", "a scalar function, with a gradient")
-        asymmetry = jnp.zeros_like(local.value)
-        breakdowns = jnp.zeros((), jnp.int32)
+        tol = float(jnp.finfo(local.point.dtype).eps) ** 0.5
         if self.settings is None:
-            values, columns = jnp.linalg.eigh(matrix(local))
-            vector, missed = columns[:, 0], 0.0
+            pairs, values = dense_pairs(local, 1, 0, tol)
+            asymmetry = jnp.zeros_like(local.value)
         else:
             state = begin(self.settings, key, len(local.point))
             steps, block = self.settings.num_steps, self.settings.block
             state = lanczos.advance(local.product, state, steps, block)
-            values, coefficients = lanczos.ritz(state)
-            vector = lanczos.ritz_vectors(state, coefficients[:, :1])[0]
-            missed = self.settings.missed(len(local.point))
-            asymmetry, breakdowns = lanczos.asymmetry(state, block), state.breakdowns
-        image = local.product(vector)
-        escape_value = vector @ image
-        residual = lanczos.norm(image - escape_value * vector)
-        scale = jnp.abs(values).max()
-        gradient_norm = lanczos.norm(local.gradient)
-        size = jnp.maximum(lanczos.norm(local.point), 1)
-        limits = _tolerances(gradient_tol, curvature_tol, gradient_norm, scale, size)
-        tolerance = limits["curvature_tolerance"]
-        converged = residual <= float(jnp.finfo(scale.dtype).eps) ** 0.5 * scale
-        found = Examination(
-            verdict=jnp.int32(Verdict.INCONCLUSIVE),
-            value=local.value,
-            gradient_norm=gradient_norm,
-            escape_value=escape_value,
-            escape_direction=local.unravel(vector),
-            escape_residual=residual,
-            converged=converged if self.settings is not None else jnp.ones_like(converged),
-            **limits,
-            negative=(values < -tolerance).sum(),
-            zero=(jnp.abs(values) <= tolerance).sum() if self.settings is None else None,
-            positive=(values > tolerance).sum(),
-            largest=values[-1],
-            scale=scale,
-            breakdowns=breakdowns,
-            missed=missed,
-            backend="dense" if self.settings is None else "lanczos",
-        )
-        return _judged(found), asymmetry
+            pairs, values, asymmetry = finish(local, state, self.settings, 1, 0, tol)
+        return evidence(local, pairs, values, gradient_tol, curvature_tol), asymmetry
+
+
+def evidence(
+    local: Local,
+    pairs: Eigenpairs,
+    values: jax.Array,
+    gradient_tol: Any = None,
+    curvature_tol: Any = None,
+) -> Examination:
+    """The examination that eigenpairs, the lowest first, and all (Ritz) values support."""
+    dense = pairs.backend == "dense"
+    size = jnp.maximum(lanczos.norm(local.point), 1)
+    limits = _tolerances(gradient_tol, curvature_tol, pairs.gradient_norm, pairs.scale, size)
+    tolerance = limits["curvature_tolerance"]
+    found = Examination(
+        verdict=jnp.int32(Verdict.INCONCLUSIVE),
+        value=local.value,
+        gradient_norm=pairs.gradient_norm,
+        escape_value=pairs.eigenvalues[0],
+        escape_direction=jax.tree.map(lambda rows: rows[0], pairs.eigenvectors),
+        escape_residual=pairs.residuals[0],
+        converged=pairs.converged[0] | dense,
+        **limits,
+        negative=(values < -tolerance).sum(),
+        zero=(jnp.abs(values) <= tolerance).sum() if dense else None,
+        positive=(values > tolerance).sum(),
+        largest=values[-1],
+        scale=pairs.scale,
+        breakdowns=pairs.breakdowns,
+        missed=pairs.missed,
+        backend=pairs.backend,
+    )
+    return _judged(found)
 
 
 def _tolerances(
@@ -266,8 +272,12 @@ class _Recompute:
         }
 
 
-def _confirmed(
-    found: Examination, f: Function, params: Any, gradient_tol: Any, curvature_tol: Any
+def confirmed(
+    found: Examination,
+    f: Function,
+    params: Any,
+    gradient_tol: float | None = None,
+    curvature_tol: float | None = None,
 ) -> Examination:
     """The same evidence with its decisive numbers in float64 on the host, as NumPy scalars."""
     if not checks.is_concrete(params):
@@ -275,7 +285,10 @@ def _confirmed(
     if gradient_tol is None:  # that of the search's precision: f was solved in it
         gradient_tol = float(found.gradient_tolerance)
     operator = locate(f, params).operator
-    with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
+    host = jax.local_devices(backend="cpu")[0]
+    # What f closes over keeps its precision: let it be promoted.
+    standard = jax.numpy_dtype_promotion("standard")
+    with jax.enable_x64(True), jax.default_device(host), standard:
         args, point, direction, scale = _widened(
             (operator.args, params, found.escape_direction, found.scale)
         )

@@ -25,7 +25,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 _PRECISION = jax.lax.Precision.HIGHEST
 
@@ -99,7 +99,7 @@ def start(
     return state
 
 
-def advance(product: Product, state: Krylov, count: int, block: int) -> Krylov:
+def advance(product: Product, state: Krylov, count: Int[Array, ""] | int, block: int) -> Krylov:
     """Multiplies `count` more basis vectors, building those that follow them."""
 
     def step(_: Any, state: Krylov) -> Krylov:

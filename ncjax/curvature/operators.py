@@ -202,9 +202,9 @@ def _over_data(
     batches = parallel.shard_batches(tuple(data), shards, batch_size)
     if backend is None:
         batches = jax.tree.map(lambda x: x[0], batches)
-    *arrays, mask = map(jnp.asarray, batches)
-    weights = mask / mask.sum()
-    args = (weight_decay, weights, *arrays)
+    *arrays, mask = batches
+    weights = jnp.asarray(mask / mask.sum(), jnp.zeros(()).dtype)
+    args = (weight_decay, weights, *jax.tree.map(jnp.asarray, tuple(arrays)))
     return Operator(_OverData(setup, backend is not None), args, 1, backend, devices)
 
 
@@ -255,12 +255,12 @@ class _OverData:
 
         def product(vector: Any) -> Any:
             if once is None:
-                total = _summed(lambda batch: self.part(point, batch).product(vector), batches)
+                total = summed(lambda batch: self.part(point, batch).product(vector), batches)
             else:
                 total = once.product(vector)
             return plus_decay(self._joined(total), vector)
 
-        fit = once or _summed(lambda batch: self.part(point, batch)[:2], batches)
+        fit = once or summed(lambda batch: self.part(point, batch)[:2], batches)
         value, gradient = self._joined(tuple(fit[:2]))
         value = value + 0.5 * decay * inner(point, point)
         return Parts(value, plus_decay(gradient, point), product)
@@ -269,11 +269,11 @@ class _OverData:
         return jax.lax.psum(total, parallel.AXIS) if self.sharded else total
 
 
-def _first(batches: list) -> tuple:
+def _first(batches: Sequence[Any]) -> tuple:
     return tuple(jax.tree.map(lambda x: x[0], batches))
 
 
-def _summed(of_batch: Callable[[tuple], Any], batches: list) -> Any:
+def summed(of_batch: Callable[[tuple], Any], batches: Sequence[Any]) -> Any:
     """The sum over batches of what `of_batch` gives for each, one in memory at a time."""
     shapes = jax.eval_shape(of_batch, _first(batches))
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)

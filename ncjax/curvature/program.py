@@ -194,16 +194,16 @@ def _check_deterministic(operator: Operator, params: Any) -> None:
 def _traces_alike(
     setup: Setup, axes: tuple[int | None, ...] | None, structure: Any, shapes: tuple
 ) -> bool:
-    def trace(point: Any, *args: Any) -> Any:
-        value, gradient, product = setup(point, args)
-        return value, gradient, product(point)
-
     point, args = jax.tree.unflatten(structure, shapes)
     texts, constants = [], []
     for _ in range(2):
-        traced = trace
+
+        def traced(point: Any, *args: Any) -> Any:  # a new one each time: traces are cached
+            value, gradient, product = setup(point, args)
+            return value, gradient, product(point)
+
         if axes is not None:
-            traced = jax.vmap(trace, in_axes=(None, *axes), axis_name=parallel.AXIS)
+            traced = jax.vmap(traced, in_axes=(None, *axes), axis_name=parallel.AXIS)
         jaxpr = jax.make_jaxpr(traced)(point, *args)
         texts.append(re.sub(r"0x[0-9a-f]+", "", str(jaxpr.jaxpr)))  # without memory addresses
         constants.append(jaxpr.consts)

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
+import flax.linen as nn
 import optax
 
-from ncjax import checks, losses
+from ncjax import checks, losses, models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,7 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(self.widths))
         losses.get(self.loss, **self.hyperparameters)
         for name in ("epochs", "batch_size", "measure_every", "checkpoint_every"):
             checks.check_count(name, getattr(self, name), 1)
@@ -64,6 +66,10 @@ class TrainConfig:
         """Whether the network is measured after this epoch (counted from 1)."""
         early = epoch < self.measure_every and epoch & (epoch - 1) == 0
         return early or epoch == self.epochs or epoch % self.measure_every == 0
+
+    def model(self, num_classes: int, axis_name: str | None = None) -> nn.Module:
+        """The network, sharing batch statistics over `axis_name` if it is given."""
+        return models.MLP(num_classes, self.widths, axis_name)
 
     def optimizer(self, steps_per_epoch: int) -> optax.GradientTransformation:
         """SGD with momentum; decay enters the gradient, so it is the lambda of the theory."""

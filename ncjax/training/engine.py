@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from ncjax import data, losses, models, parallel
+from ncjax import data, losses, parallel
 from ncjax.metrics import ClassMoments
 from ncjax.training import steps
 from ncjax.training.config import TrainConfig
@@ -35,7 +35,7 @@ class Engine:
         devices = tuple(jax.local_devices() if devices is None else devices)
         self._shards = 1 if backend == "vmap" else len(devices)
         steps.check_batch_size(config.batch_size, len(dataset.labels), self._shards)
-        self._model = models.MLP(dataset.num_classes, config.widths, parallel.AXIS)
+        self._model = config.model(dataset.num_classes, parallel.AXIS)
         self._optimizer = config.optimizer(len(dataset.labels) // config.batch_size)
         loss_fn = losses.get(config.loss, **config.hyperparameters)
         self._epoch = parallel.across_devices(

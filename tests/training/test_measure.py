@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 
 from ncjax import losses, metrics, models
-from ncjax.parallel import AXIS
-from ncjax.parallel import shard_batches
+from ncjax.parallel import AXIS, shard_batches
 from ncjax.training.measure import make_evaluate, make_measure
 
 
