@@ -90,7 +90,11 @@ def spectrum(
     trained = training.load_run(run)
     params = trained.variables["params"]
     layers = curvature.blocks(params, config.layers) if config.layers else {}
-    asked = dataclasses.asdict(config) | {"epoch": trained.epoch}
+    asked = dataclasses.asdict(config) | {
+        "epoch": trained.epoch,
+        "trained": dataclasses.asdict(trained.config),
+        "data": trained.dataset.fingerprint,
+    }
     out = runs.open_run(Path(run) / "spectrum" if out is None else out, asked)
     data = (trained.dataset.images, trained.dataset.labels)
     decay = trained.config.weight_decay if config.weight_decay else 0.0

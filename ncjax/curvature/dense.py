@@ -54,9 +54,13 @@ def hessian_matrix(f: Function, params: Any) -> Float[Array, "p p"]:
 
 
 def matrix(local: Local) -> Float[Array, "p p"]:
-    """The algorithm of `hessian_matrix`: products with unit vectors, some at a time."""
+    """The algorithm of `hessian_matrix`: products with unit vectors, 64 at a time beyond 512."""
     size = len(local.point)
-    columns = jax.lax.map(local.product, jnp.eye(size, dtype=local.point.dtype), batch_size=256)
+    at_once = size if size <= 512 else 64
+    chunks = -(-size // at_once)
+    units = jnp.eye(chunks * at_once, size, dtype=local.point.dtype)
+    columns = jax.lax.map(jax.vmap(local.product), units.reshape(chunks, at_once, size))
+    columns = columns.reshape(-1, size)[:size]
     return (columns + columns.T) / 2
 
 

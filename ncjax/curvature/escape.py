@@ -90,7 +90,7 @@ def escape(
     """Goes down from a point to a second-order stationary one, past every saddle met.
 
     A strict saddle is left along its escape direction (`negative_curvature_step`); from there, and
-    from a start that is not critical, L-BFGS minimises; the point reached is examined again.
+    from a point that is not critical, L-BFGS minimises; where it stops is examined again.
 
     Args:
         f: as in `examine`.
@@ -125,24 +125,32 @@ def escape(
         "num_steps": num_steps,
     }
     found = [examine(f, params, key=key, **settings)]
-    for number in range(1, max_saddles + 2):
+    saddles = 0
+    while True:
         verdict = Verdict(int(found[-1].verdict))
-        if verdict is Verdict.STRICT_SADDLE:
-            params = negative_curvature_step(f, params, found[-1].escape_direction).params
-        elif verdict is not Verdict.NOT_CRITICAL or number > 1:
-            break
-        if number > max_saddles:
+        if verdict is Verdict.STRICT_SADDLE and saddles < max_saddles:
+            step = negative_curvature_step(f, params, found[-1].escape_direction)
+            if not step.decrease > 0:
+                break
+            params, saddles = step.params, saddles + 1
+        elif verdict is not Verdict.NOT_CRITICAL or _stalled(found):
             break
         limit = found[-1].gradient_tolerance / 2
         params = locate(f, params).run(_Minimize(max_steps), limit)
-        found.append(examine(f, params, key=jax.random.fold_in(key, number), **settings))
-    last = Verdict(int(found[-1].verdict))
+        found.append(examine(f, params, key=jax.random.fold_in(key, len(found)), **settings))
     return Escape(
         params,
-        last is Verdict.NO_NEGATIVE_CURVATURE_FOUND,
+        verdict is Verdict.NO_NEGATIVE_CURVATURE_FOUND,
         tuple(found),
         tuple(float(one.value) for one in found),
     )
+
+
+def _stalled(found: list[Examination]) -> bool:
+    """Whether two points in a row are not critical and the gradient has not even halved."""
+    if len(found) < 2 or found[-2].verdict != Verdict.NOT_CRITICAL:
+        return False
+    return not found[-1].gradient_norm < found[-2].gradient_norm / 2
 
 
 @dataclasses.dataclass(frozen=True)

@@ -105,6 +105,11 @@ def locate(f: Function, params: Any) -> Located:
             raise checks.reject(name, f"dtype {leaf.dtype}", "real floating point", remedy)
         checks.check_finite(name, leaf)
     operator = f if isinstance(f, Operator) else _as_operator(f, params)
+    try:
+        hash(operator.setup)
+    except TypeError as error:
+        remedy = "Wrap it: `lambda params: f(params)`."
+        raise checks.reject("f", f"{error}", "a hashable function", remedy) from error
     _check_deterministic(operator, params)
     return Located(operator, params, size, _computed_in(ravel_pytree(params)[0]))
 
@@ -136,9 +141,13 @@ class _Program:
     setup: Setup
 
     def __call__(self, point: Any, rest: tuple, *args: Any) -> tuple[jax.Array, Any]:
+        # Accelerators multiply float32 matrices in fewer digits unless told not to.
+        with jax.default_matmul_precision("highest"):
+            return self._run(point, rest, args)
+
+    def _run(self, point: Any, rest: tuple, args: tuple) -> tuple[jax.Array, Any]:
         flat, unravel = ravel_pytree(point)
         value, gradient, product = self.setup(point, args)
-
         dtype = _computed_in(flat)
 
         def wide(tree: Any) -> jax.Array:
