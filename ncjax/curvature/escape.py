@@ -68,10 +68,14 @@ def negative_curvature_step(f: Function, params: Any, direction: Any) -> Step:
         `Step`. Works under `jit` and `vmap`.
 
     Raises:
-        InputError: as `examine`; a direction unlike params.
+        InputError: as `examine`; a direction unlike params, or zero.
     """
     located = locate(f, params)
     checks.check_like("direction", direction, "params", params)
+    flat = jax.flatten_util.ravel_pytree(direction)[0]
+    checks.check_finite("direction", flat)
+    if checks.is_concrete(flat) and not flat.any():
+        raise checks.reject("direction", "zero", "a unit vector")
     return located.run(_NegativeCurvatureStep(), direction)
 
 

@@ -85,7 +85,8 @@ def locate(f: Function, params: Any) -> Located:
     Args:
         f: a scalar function of a pytree (its Hessian is meant), a linear map from the pytree to
             itself, or an `Operator`.
-        params: the point; for a linear map any pytree of the right shapes.
+        params: the point; for a linear map any pytree of the right shapes. Half-precision leaves
+            are taken to float32, mixed ones to their common type.
 
     Raises:
         InputError: no parameters, leaves that are not real floating point or not finite, a result
@@ -93,8 +94,7 @@ def locate(f: Function, params: Any) -> Located:
             call.
     """
     params = jax.tree.map(jnp.asarray, params)
-    leaves = jax.tree.leaves(params)
-    size = sum(leaf.size for leaf in leaves)
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
     if size == 0:
         remedy = "If layers were chosen by a pattern, it matches none."
         raise checks.reject("params", "no parameters", "a pytree with at least one", remedy)
@@ -104,6 +104,7 @@ def locate(f: Function, params: Any) -> Located:
             remedy = "Close over what is not differentiated."
             raise checks.reject(name, f"dtype {leaf.dtype}", "real floating point", remedy)
         checks.check_finite(name, leaf)
+    params, dtype = _in_one_type(params)
     operator = f if isinstance(f, Operator) else _as_operator(f, params)
     try:
         hash(operator.setup)
@@ -111,13 +112,14 @@ def locate(f: Function, params: Any) -> Located:
         remedy = "Wrap it: `lambda params: f(params)`."
         raise checks.reject("f", f"{error}", "a hashable function", remedy) from error
     _check_deterministic(operator, params)
-    return Located(operator, params, size, _computed_in(ravel_pytree(params)[0]))
+    return Located(operator, params, size, dtype)
 
 
-def _computed_in(flat: jax.Array) -> jnp.dtype:
-    """The type of vectors and results: that of the parameters, but at least float32."""
+def _in_one_type(params: Any) -> tuple[Any, jnp.dtype]:
+    """All leaves in their common type, but at least float32, and that type."""
     with jax.numpy_dtype_promotion("standard"):
-        return jnp.promote_types(flat.dtype, jnp.float32)
+        dtype = jnp.result_type(*jax.tree.leaves(params), jnp.float32)
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), params), dtype
 
 
 def _as_operator(f: Callable[..., Any], params: Any) -> Operator:
@@ -148,26 +150,19 @@ class _Program:
     def _run(self, point: Any, rest: tuple, args: tuple) -> tuple[jax.Array, Any]:
         flat, unravel = ravel_pytree(point)
         value, gradient, product = self.setup(point, args)
-        dtype = _computed_in(flat)
-
-        def wide(tree: Any) -> jax.Array:
-            return ravel_pytree(tree)[0].astype(dtype)
-
-        def narrow(vector: jax.Array) -> Any:
-            return unravel(vector.astype(flat.dtype))
 
         def both(vector: jax.Array) -> tuple[jax.Array, jax.Array]:
-            value, gradient, _ = self.setup(narrow(vector), args)
-            return value.astype(dtype), wide(gradient)
+            value, gradient, _ = self.setup(unravel(vector), args)
+            return value.astype(flat.dtype), ravel_pytree(gradient)[0]
 
         objective = jax.custom_vjp(lambda vector: both(vector)[0])
         objective.defvjp(both, lambda slope, cotangent: (cotangent * slope,))
         local = Local(
-            product=lambda vector: wide(product(narrow(vector))),
-            unravel=narrow,
-            point=wide(point),
-            value=None if value is None else value.astype(dtype),
-            gradient=None if gradient is None else wide(gradient),
+            product=lambda vector: ravel_pytree(product(unravel(vector)))[0],
+            unravel=unravel,
+            point=flat,
+            value=None if value is None else value.astype(flat.dtype),
+            gradient=None if gradient is None else ravel_pytree(gradient)[0],
             objective=objective,
         )
         result = self.algorithm(local, *rest)
@@ -190,33 +185,39 @@ def _check_deterministic(operator: Operator, params: Any) -> None:
     leaves, structure = jax.tree.flatten((params, operator.args))
     shapes = tuple(jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)) for x in leaves)
     axes = None if operator.backend is None else operator.axes
-    if not _traces_alike(operator.setup, axes, structure, shapes):
+    known = (operator.setup, axes, structure, shapes)
+    if known in _DETERMINISTIC:
+        return
+    traces = [_trace(*known) for _ in range(2)]
+    texts = [re.sub(r"0x[0-9a-f]+", "", str(trace.jaxpr)) for trace in traces]  # no addresses
+    constants = [trace.consts for trace in traces]
+    if texts[0] != texts[1] or not all(map(_alike, *constants)):
         raise checks.reject(
             "f",
             "a function that changes from call to call",
             "deterministic",
             "Fix its random numbers: dropout off, normalisation in inference mode, batch fixed.",
         )
+    if checks.is_concrete(constants):  # else it would keep an outer trace alive
+        if len(_DETERMINISTIC) == _REMEMBERED:
+            _DETERMINISTIC.pop(next(iter(_DETERMINISTIC)))
+        _DETERMINISTIC[known] = None
 
 
-@functools.lru_cache(maxsize=256)
-def _traces_alike(
-    setup: Setup, axes: tuple[int | None, ...] | None, structure: Any, shapes: tuple
-) -> bool:
+_REMEMBERED = 256
+_DETERMINISTIC: dict[tuple, None] = {}
+"""What has passed the check; the oldest goes first."""
+
+
+def _trace(setup: Setup, axes: tuple[int | None, ...] | None, structure: Any, shapes: tuple) -> Any:
+    def traced(point: Any, *args: Any) -> Any:  # a new function each time: traces are cached
+        value, gradient, product = setup(point, args)
+        return value, gradient, product(point)
+
+    if axes is not None:
+        traced = jax.vmap(traced, in_axes=(None, *axes), axis_name=parallel.AXIS)
     point, args = jax.tree.unflatten(structure, shapes)
-    texts, constants = [], []
-    for _ in range(2):
-
-        def traced(point: Any, *args: Any) -> Any:  # a new one each time: traces are cached
-            value, gradient, product = setup(point, args)
-            return value, gradient, product(point)
-
-        if axes is not None:
-            traced = jax.vmap(traced, in_axes=(None, *axes), axis_name=parallel.AXIS)
-        jaxpr = jax.make_jaxpr(traced)(point, *args)
-        texts.append(re.sub(r"0x[0-9a-f]+", "", str(jaxpr.jaxpr)))  # without memory addresses
-        constants.append(jaxpr.consts)
-    return texts[0] == texts[1] and all(map(_alike, *constants))
+    return jax.make_jaxpr(traced)(point, *args)
 
 
 def _alike(first: Any, second: Any) -> bool:
