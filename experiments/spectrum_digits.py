@@ -8,8 +8,9 @@ in float64.
     python -m experiments.spectrum_digits --run runs/spectrum_digits    # about 3 minutes on 2 cores
 
 Expected: every pair has converged with a residual below 1e-3 of the norm, and agrees with float64
-to 1e-4 of the norm; the leading eigenvalues stand clear of the bulk within classes, and the
-gradients of the class means lie in their span (cosine above 0.9).
+to 1e-4 of the norm; no negative curvature beyond the tolerance; a few leading eigenvalues stand
+clear of the bulk within classes, and the gradients of the class means lie mostly in the leading
+span (cosine above 0.8).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ncjax import losses
+from ncjax import losses, ufm
 
 
 def with_spectrum(spectrum, seed=0):
@@ -49,3 +49,18 @@ class Classifier:
 def classifier(request):
     request.getfixturevalue("x64")
     return Classifier()
+
+
+@pytest.fixture(scope="session")
+def problem():
+    """A small unconstrained feature model: 39 parameters."""
+    with jax.enable_x64(True):
+        return ufm.Problem(
+            num_classes=3,
+            feature_dim=4,
+            samples_per_class=2,
+            loss="cross_entropy",
+            lambda_w=5e-3,
+            lambda_h=5e-3,
+            lambda_b=5e-3,
+        )

@@ -95,6 +95,24 @@ def test_pytrees_go_in_and_come_out():
     np.testing.assert_allclose(pairs.gradient_norm, 12)
 
 
+def test_half_precision_leaves_are_taken_to_float32():
+    point = {"a": jnp.ones(3, jnp.bfloat16), "b": jnp.ones(2, jnp.float16)}
+
+    def f(tree):
+        return (tree["a"] ** 2).sum() + 2 * (tree["b"] ** 2).sum()
+
+    pairs = curvature.extreme_eigenpairs(f, point, 5, backend="lanczos")
+    np.testing.assert_allclose(pairs.eigenvalues, [2, 2, 2, 4, 4], rtol=1e-6)
+    assert pairs.eigenvalues.dtype == jnp.float32
+
+
+class Unhashable:
+    __hash__ = None
+
+    def __call__(self, x):
+        return (x**2).sum()
+
+
 @pytest.mark.usefixtures("no_type_checks")
 @pytest.mark.parametrize(
     ("change", "message"),
@@ -113,6 +131,7 @@ def test_pytrees_go_in_and_come_out():
         ({"tol": -1.0}, "`tol`"),
         ({"start": np.ones(4), "backend": "lanczos"}, "`start`"),
         ({"basis_dtype": jnp.int32, "backend": "lanczos"}, "`basis_dtype`"),
+        ({"f": Unhashable()}, "`f`: got unhashable .* Wrap it"),
         ({"f": lambda x: x[:2]}, "`f`: got a result of shape \\(2,\\)"),
         ({"f": lambda x: (x**2).sum() > 0}, "`f`: got a result of dtype bool"),
         ({"f": lambda x: jnp.log(x - 2).sum()}, "`f`: .* NaN or infinite at params"),

@@ -19,20 +19,6 @@ def quadratic(spectrum, dtype=jnp.float64):
 
 
 @pytest.fixture(scope="module")
-def problem():
-    with jax.enable_x64(True):
-        return ufm.Problem(
-            num_classes=3,
-            feature_dim=4,
-            samples_per_class=2,
-            loss="cross_entropy",
-            lambda_w=5e-3,
-            lambda_h=5e-3,
-            lambda_b=5e-3,
-        )
-
-
-@pytest.fixture(scope="module")
 def objective(problem):
     return lambda params: ufm.objective(params, problem)
 
