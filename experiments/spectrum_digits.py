@@ -5,7 +5,7 @@ past zero error. Then, in float32 and by products alone, the K + 2 largest and 3
 eigenpairs, the verdict and the class structure; and, small as the networks are, the whole matrix
 in float64.
 
-    python -m experiments.spectrum_digits --run runs/spectrum_digits    # about 3 minutes on 2 cores
+    python -m experiments.spectrum_digits --run runs/spectrum_digits    # about 5 minutes on 2 cores
 
 Expected: every pair has converged with a residual below 1e-3 of the norm, and agrees with float64
 to 1e-4 of the norm; no negative curvature beyond the tolerance; a few leading eigenvalues stand
