@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ncjax import checks
 from ncjax.curvature import lanczos
 from ncjax.curvature.examine import Backend, Examination, examine
-from ncjax.curvature.program import Function, Local, locate
+from ncjax.curvature.program import Function, Local, locate, locate_function
 from ncjax.curvature.verdict import Verdict
 from ncjax.minimize import lbfgs
 
@@ -70,7 +70,7 @@ def negative_curvature_step(f: Function, params: Any, direction: Any) -> Step:
     Raises:
         InputError: as `examine`; a direction unlike params, or zero.
     """
-    located = locate(f, params)
+    located = locate_function(f, params)
     checks.check_like("direction", direction, "params", params)
     flat = jax.flatten_util.ravel_pytree(direction)[0]
     checks.check_finite("direction", flat)

@@ -24,7 +24,7 @@ from ncjax.curvature.eigenpairs import (
     finish,
     lanczos_settings,
 )
-from ncjax.curvature.program import Function, Local, locate
+from ncjax.curvature.program import Function, Local, locate, locate_function
 from ncjax.curvature.verdict import Verdict
 from ncjax.types import AnyArray
 
@@ -44,7 +44,10 @@ class Examination:
         escape_direction: v, a pytree like the point.
         escape_residual: ||Hv - escape_value v||; some eigenvalue is that near to `escape_value`.
         converged: whether that residual is small against ||H|| (below sqrt(epsilon) of it).
-        curvature_tolerance: eigenvalues within it of zero count as zero.
+        curvature_tolerance: eigenvalues within it of zero count as zero; a saddle needs more.
+        denial_tolerance: rounding plus 4 ||gradient|| / max(1, ||params||), about what a flat orbit
+            shows this far from its minimum. Between it and `curvature_tolerance` the verdict
+            is inconclusive.
         negative: eigenvalues below -curvature_tolerance. Exact if dense. By Lanczos a number that
             is proved to be there (a count of Ritz values, which interlace): a lower bound.
         zero: eigenvalues within the tolerance; None by Lanczos, which can't count them.
@@ -65,6 +68,7 @@ class Examination:
     escape_residual: jax.Array
     converged: jax.Array
     curvature_tolerance: jax.Array
+    denial_tolerance: jax.Array
     negative: jax.Array
     zero: jax.Array | None
     positive: jax.Array
@@ -110,20 +114,22 @@ def examine(
     1. `not_critical`: the gradient norm exceeds gradient_tol.
     2. `strict_saddle`: the recomputed v'Hv of a unit v lies below -curvature_tol, which is in
        itself a proof of a negative eigenvalue, whether or not the eigenpair has converged.
-    3. `no_negative_curvature_found`: dense, or the lowest pair has converged. Not a proof of a
+    3. `no_negative_curvature_found`: v'Hv is not below -`denial_tolerance`, and the lowest pair has
+       converged so far that v'Hv less its residual is not below -curvature_tol. Not a proof of a
        minimum: along directions of zero curvature f may still fall, and Lanczos may have missed a
        direction (`lower_bound` says how negative it can be).
-    4. `inconclusive`: Lanczos has not converged.
+    4. `inconclusive`: there is negative curvature, but no more than the remaining gradient may
+       explain, or Lanczos has not converged. Solve to a smaller gradient, or take more steps.
 
     Args:
         f: `f(params) -> scalar`, or an `Operator` of one (`data_hessian`).
         params: the point.
         gradient_tol: an absolute number. If None sqrt(epsilon) ||H|| max(1, ||params||): a
             Newton step in a stiff direction would move the point by that share of its size only.
-        curvature_tol: an absolute number, at least 0. If None the larger of 100 epsilon ||H||, the
-            level of rounding, and sqrt(rho ||gradient||) with rho = ||H|| / max(1, ||params||):
-            near a minimiser, short of it by what the gradient says, curvature can be that negative
-            (flat orbits are the usual case). A smaller gradient makes the verdict sharper.
+        curvature_tol: an absolute number, raised to 100 epsilon ||H||, the level of rounding, if it
+            is below. If None the larger of that and sqrt(rho ||gradient||), with
+            rho = ||H|| / max(1, ||params||): near a minimiser, short of it by what the gradient
+            says, curvature can be that negative. A smaller gradient makes the verdict sharper.
         backend: "dense" (exact counts), "lanczos", or "auto": dense up to 1,000 parameters.
         num_steps: products of Lanczos; 100 if None.
         block: start vectors of Lanczos.
@@ -145,7 +151,7 @@ def examine(
         >>> found.label, int(found.negative), int(found.positive), float(found.escape_value)
         ('strict_saddle', 1, 1, -2.0)
     """
-    located = locate(f, params)
+    located = locate_function(f, params)
     checks.check_choice("backend", backend, BACKENDS)
     if backend == "auto":
         backend = "dense" if located.size <= DENSE_LIMIT else "lanczos"
@@ -172,8 +178,6 @@ class _Examine:
     def __call__(
         self, local: Local, key: jax.Array, gradient_tol: Any, curvature_tol: Any
     ) -> tuple[Examination, jax.Array]:
-        if local.gradient is None:
-            raise checks.reject("f", "a linear map", "a scalar function, with a gradient")
         tol = float(jnp.finfo(local.point.dtype).eps) ** 0.5
         if self.settings is None:
             pairs, values = dense_pairs(local, 1, 0, tol)
@@ -226,10 +230,13 @@ def _tolerances(
     if gradient_tol is None:
         gradient_tol = float(jnp.finfo(scale.dtype).eps) ** 0.5 * scale * size
     if curvature_tol is None:
-        curvature_tol = jnp.maximum(rounding(scale), jnp.sqrt(scale / size * gradient_norm))
+        curvature_tol = jnp.sqrt(scale / size) * jnp.sqrt(gradient_norm)
     return {
         "gradient_tolerance": jnp.asarray(gradient_tol, scale.dtype),
-        "curvature_tolerance": jnp.asarray(curvature_tol, scale.dtype),
+        "curvature_tolerance": jnp.maximum(
+            jnp.asarray(curvature_tol, scale.dtype), rounding(scale)
+        ),
+        "denial_tolerance": rounding(scale) + 4 * gradient_norm / size,
     }
 
 
@@ -239,7 +246,9 @@ def _judged(found: Examination) -> Examination:
         [
             ~(found.gradient_norm <= found.gradient_tolerance),
             found.escape_value < -found.curvature_tolerance,
-            found.converged,
+            found.converged
+            & (found.escape_value - found.escape_residual >= -found.curvature_tolerance)
+            & (found.escape_value >= -found.denial_tolerance),
         ],
         [
             jnp.int32(Verdict.NOT_CRITICAL),
@@ -299,7 +308,16 @@ def confirmed(
         )
         judged = _judged(dataclasses.replace(found, **numbers))
     on_host = {name: np.asarray(value) for name, value in numbers.items()}
-    return dataclasses.replace(judged, **on_host, largest=np.asarray(found.largest))
+    # The counts are the search's; what float64 has proved since is added to them.
+    proved = int(numbers["escape_value"] < -numbers["curvature_tolerance"])
+    added = max(proved - int(found.negative), 0)
+    return dataclasses.replace(
+        judged,
+        **on_host,
+        largest=np.asarray(found.largest),
+        negative=found.negative + added,
+        zero=None if found.zero is None else found.zero - added,
+    )
 
 
 def _widened(tree: Any) -> Any:

@@ -48,6 +48,8 @@ class Operator:
             shards. Of no meaning on one device.
         backend: how devices share the work (`ncjax.parallel`); None for one device.
         devices: that share it; all of this process's if None.
+        is_hessian: whether it is the Hessian of a function; Gauss-Newton matrices and bare ones
+            allow no verdict about a point.
     """
 
     setup: Setup
@@ -55,6 +57,7 @@ class Operator:
     shared: int = 0
     backend: parallel.Backend | None = None
     devices: tuple[jax.Device, ...] | None = None
+    is_hessian: bool = True
 
     @property
     def axes(self) -> tuple[int | None, ...]:
@@ -86,7 +89,7 @@ def gauss_newton(
         loss: scalar, `loss(outputs, *args)`; D is its Hessian in the outputs.
         *args: arrays or pytrees of arrays, handed to both.
     """
-    return Operator(_GaussNewton(outputs, loss), args)
+    return Operator(_GaussNewton(outputs, loss), args, is_hessian=False)
 
 
 def gauss_newton_product(
@@ -117,7 +120,7 @@ def gauss_newton_product(
 
 def linear_map(matvec: Callable[..., Any], *args: Any) -> Operator:
     """A symmetric matrix given by its products, `matvec(vector, *args)`, over pytrees."""
-    return Operator(_Linear(matvec), args)
+    return Operator(_Linear(matvec), args, is_hessian=False)
 
 
 def data_hessian(
@@ -183,7 +186,8 @@ def data_gauss_newton(
         InputError: as `data_hessian`.
     """
     setup = _GaussNewton(_FromInputs(outputs), _WeightedSum(_AgainstLabels(loss)))
-    return _over_data(setup, data, weight_decay, batch_size, backend, devices)
+    operator = _over_data(setup, data, weight_decay, batch_size, backend, devices)
+    return dataclasses.replace(operator, is_hessian=False)
 
 
 def _over_data(

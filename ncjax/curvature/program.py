@@ -115,6 +115,19 @@ def locate(f: Function, params: Any) -> Located:
     return Located(operator, params, size, dtype)
 
 
+def locate_function(f: Function, params: Any) -> Located:
+    """As `locate`, for what needs a function's value, gradient and Hessian.
+
+    Raises:
+        InputError: also for a bare matrix or a Gauss-Newton matrix.
+    """
+    located = locate(f, params)
+    if not located.operator.is_hessian:
+        got = "a linear map or a Gauss-Newton matrix, which has no negative curvature to show"
+        raise checks.reject("f", got, "a scalar function or the operator of its Hessian")
+    return located
+
+
 def _in_one_type(params: Any) -> tuple[Any, jnp.dtype]:
     """All leaves in their common type, but at least float32, and that type."""
     with jax.numpy_dtype_promotion("standard"):

@@ -51,7 +51,7 @@ _EXPLANATIONS = {
     ),
     Verdict.INCONCLUSIVE: (
         "The gradient is small, but the numbers at hand decide neither for a saddle nor for a "
-        "minimiser. Solve to a smaller gradient, or look at the dense spectrum."
+        "minimiser. Solve to a smaller gradient, take more steps, or look at the dense spectrum."
     ),
     Verdict.GLOBAL_MINIMIZER: (
         "The loss is convex in the logits and the objective lies above a rigorous lower bound by "
