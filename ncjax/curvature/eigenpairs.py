@@ -116,7 +116,8 @@ def extreme_eigenpairs(
             `missed` is not known (NaN).
         tol: a pair has converged if its residual is at most tol ||H||; sqrt(epsilon) if None.
         basis_dtype: of the stored basis, such as `jnp.float32` for float64 problems or
-            `jnp.bfloat16`; halves the memory. Residuals stay those of full-precision products.
+            `jnp.bfloat16`. Residuals stay those of full-precision products. What is kept between
+            calls shrinks; the peak does not, as each step widens the rows for its arithmetic.
 
     Returns:
         `Eigenpairs`, ascending. Works under `jit` and `vmap` over params.
