@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from ncjax import runs
+from ncjax import curvature, runs
 
 # Okabe and Ito's colours, told apart with every kind of colour vision.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -208,8 +209,10 @@ def _density(ax: Axes, name: str, block: Mapping[str, Any]) -> None:
     floor = single / 30
     if nodes.size:
         grid = np.linspace(low - 6 * width, high + 6 * width, 1500)
-        masses = np.exp(-(((grid[:, None] - nodes.ravel()) / width) ** 2) / 2) @ weights.ravel()
-        curve = masses / (len(nodes) * width * np.sqrt(2 * np.pi))
+        density = curvature.SpectralDensity(
+            *map(jnp.asarray, (nodes, weights)), block["parameters"]
+        )
+        curve = np.asarray(density.smooth(grid, float(width)))
         ax.plot(grid, np.maximum(curve, floor / 10), color=COLORS[0], linewidth=1, label="density")
         ax.plot(
             nodes.ravel(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import urllib.parse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from ncjax import checks, curvature, plots, progress, runs, training
 from ncjax.curvature import Verdict, resumable
+from ncjax.curvature.eigenpairs import lanczos_settings
 from ncjax.curvature.program import Located, locate
 
 _CLASS_MEMORY = 2**30
@@ -50,7 +52,8 @@ class SpectrumConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(self.layers))
+        layers = (self.layers,) if isinstance(self.layers, str) else tuple(self.layers)
+        object.__setattr__(self, "layers", layers)
         if self.top is not None:
             checks.check_count("top", self.top, 0)
         for name in ("num_probes", "seed"):
@@ -95,19 +98,22 @@ def spectrum(
         "trained": dataclasses.asdict(trained.config),
         "data": trained.dataset.fingerprint,
     }
-    out = runs.open_run(Path(run) / "spectrum" if out is None else out, asked)
     data = (trained.dataset.images, trained.dataset.labels)
     decay = trained.config.weight_decay if config.weight_decay else 0.0
     batch_size = min(config.batch_size, len(data[1]))
     operator = curvature.data_hessian(
         trained.example_loss, data, weight_decay=decay, batch_size=batch_size
     )
+    whole = locate(operator, params)
+    low, high, steps = _counts(whole.size, trained, config)
+    lanczos_settings(whole, low + high, steps, 1, None)  # refused before the folder is taken
+    out = runs.open_run(Path(run) / "spectrum" if out is None else out, asked)
     blocks = {}
     for name in ("all parameters", *layers):
         f, point = operator, params
         if name in layers:
-            f, point = curvature.restrict(operator, params, layers[name])
-        place = out / "blocks" / f"block-{name.replace('/', '.').replace(' ', '_')}.json"
+            f, point = curvature.restrict_to(operator, params, layers[name])
+        place = out / "blocks" / f"block-{urllib.parse.quote(name, safe='')}.json"
         blocks[name] = _kept(
             place, functools.partial(_block, name, f, point, trained, config, place, show_progress)
         )
@@ -133,8 +139,12 @@ def spectrum(
 def _kept(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What a file holds, computed and written if it is not there."""
     if not path.exists():
-        runs.write_atomically(path, json.dumps(compute()) + "\n")
-    return json.loads(path.read_text())
+        runs.write_atomically(path, json.dumps(compute(), allow_nan=False) + "\n")
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        remedy = "Delete it to have it computed again."
+        raise checks.reject(str(path), f"damaged ({error})", "JSON", remedy) from error
 
 
 def _block(
@@ -149,10 +159,7 @@ def _block(
     """Eigenpairs, verdict and density of one block; unfinished work is kept beside `place`."""
     located = locate(f, point)
     key = jax.random.key(config.seed)
-    high = trained.dataset.num_classes + 2 if config.top is None else config.top
-    low = min(config.bottom, located.size)
-    high = min(high, located.size - low)
-    steps = min(config.num_steps, located.size)
+    low, high, steps = _counts(located.size, trained, config)
     probe_steps = min(config.density_steps, located.size)
     with progress.bar(
         total=steps + config.num_probes * probe_steps,
@@ -168,6 +175,13 @@ def _block(
         )
     found = curvature.confirmed(found, f, point)
     return _described(located, pairs, found, density)
+
+
+def _counts(size: int, trained: training.Trained, config: SpectrumConfig) -> tuple[int, int, int]:
+    """Smallest and largest eigenpairs, and products, of a block of p = size parameters."""
+    high = trained.dataset.num_classes + 2 if config.top is None else config.top
+    low = min(config.bottom, size)
+    return low, min(high, size - low), min(config.num_steps, size)
 
 
 def _described(

@@ -86,5 +86,8 @@ def test_bad_input_is_refused_by_name(run, report, tmp_path):
         spectrum.spectrum(run, dataclasses.replace(CONFIG, layers=("Conv_*",)), tmp_path / "a")
     with pytest.raises(InputError, match="another configuration"):
         spectrum.spectrum(run, dataclasses.replace(CONFIG, num_steps=251))
+    with pytest.raises(InputError, match="`num_steps`"):
+        spectrum.spectrum(run, dataclasses.replace(CONFIG, num_steps=10), tmp_path / "b")
+    assert not (tmp_path / "b").exists()
     with pytest.raises(InputError, match="`bottom`"):
         spectrum.SpectrumConfig(bottom=0)

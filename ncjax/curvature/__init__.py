@@ -13,7 +13,6 @@ from ncjax.curvature.density import trace as trace
 from ncjax.curvature.eigenpairs import Eigenpairs as Eigenpairs
 from ncjax.curvature.eigenpairs import dense_eigenpairs as dense_eigenpairs
 from ncjax.curvature.eigenpairs import extreme_eigenpairs as extreme_eigenpairs
-from ncjax.curvature.eigenpairs import spread_missed as spread_missed
 from ncjax.curvature.escape import Escape as Escape
 from ncjax.curvature.escape import Step as Step
 from ncjax.curvature.escape import escape as escape
@@ -21,8 +20,10 @@ from ncjax.curvature.escape import negative_curvature_step as negative_curvature
 from ncjax.curvature.examine import Examination as Examination
 from ncjax.curvature.examine import confirmed as confirmed
 from ncjax.curvature.examine import examine as examine
+from ncjax.curvature.lanczos import spread_missed as spread_missed
 from ncjax.curvature.layers import blocks as blocks
 from ncjax.curvature.layers import restrict as restrict
+from ncjax.curvature.layers import restrict_to as restrict_to
 from ncjax.curvature.operators import Operator as Operator
 from ncjax.curvature.operators import data_gauss_newton as data_gauss_newton
 from ncjax.curvature.operators import data_hessian as data_hessian

@@ -31,6 +31,7 @@ from ncjax.curvature.density import trace
 from ncjax.curvature.eigenpairs import extreme_eigenpairs
 from ncjax.curvature.operators import Parts, Setup, data_gauss_newton, summed
 from ncjax.curvature.products import inner
+from ncjax.curvature.program import locate
 from ncjax.types import AnyArray
 
 
@@ -44,10 +45,10 @@ class ClassStructure:
         residuals: of these eigenpairs, `[k]`.
         converged: whether each pair has converged, bool `[k]`.
         between: the nonzero eigenvalues of the part between classes, descending, `[K K]`.
-        bulk_edge: largest eigenvalue of the part within classes.
+        bulk_edge: largest eigenvalue of the part within classes; by Lanczos from below.
         bulk_residual: of that eigenpair.
         outliers: how many of the k eigenvalues stand clear of the bulk: above `bulk_edge` plus both
-            residuals. Without the part between classes there would be none.
+            residuals. Nothing would stand above the true edge without the part between classes.
         between_share: trace of the part between classes as a share of the trace of G.
         between_share_error: standard error of that share (G's trace is estimated).
         alignment: for each class, the cosine of the angle between the gradient of its mean loss and
@@ -94,7 +95,7 @@ def class_structure(
         key: typed random key; `jax.random.key(0)` if None.
 
     Returns:
-        `ClassStructure`.
+        `ClassStructure`. Not for use under `jit` or `vmap`.
 
     Raises:
         InputError: labels out of range or a class without examples; a loss that is concave in some
@@ -105,6 +106,7 @@ def class_structure(
     checks.check_all_classes_present("labels", counts)
     key = jax.random.key(0) if key is None else key
     operator = data_gauss_newton(outputs, loss, (inputs, labels), batch_size=batch_size)
+    params = locate(operator, params).point
     batches = parallel.shard_batches((inputs, labels), 1, batch_size)
     batches = jax.tree.map(lambda x: jnp.asarray(x[0]), batches)
     means, gradients, concave = _class_means(outputs, loss, params, counts, batches)
@@ -127,7 +129,8 @@ def class_structure(
     rows = jax.vmap(lambda tree: ravel_pytree(tree)[0])(means)
     between = jnp.linalg.eigvalsh(jnp.matmul(rows, rows.T, precision="highest"))[::-1]
     clear = pairs.eigenvalues - pairs.residuals > edge.eigenvalues[0] + edge.residuals[0]
-    share = between.sum() / whole.value
+    total = jnp.where(whole.value > 0, whole.value, 1)  # where G is zero, so is every share
+    share = between.sum() / total
     return ClassStructure(
         eigenvalues=pairs.eigenvalues[::-1],
         residuals=pairs.residuals[::-1],
@@ -137,7 +140,7 @@ def class_structure(
         bulk_residual=edge.residuals[0],
         outliers=clear.sum(),
         between_share=share,
-        between_share_error=share * whole.standard_error / whole.value,
+        between_share_error=share * whole.standard_error / total,
         alignment=_cosines(gradients, pairs.top(min(k, num_classes)).eigenvectors),
     )
 
@@ -162,11 +165,14 @@ def _class_means(
     num_classes = len(counts)
     pairs = jnp.stack(jnp.divmod(jnp.arange(num_classes**2), num_classes), 1)
 
+    def of_one(logits: jax.Array, label: jax.Array) -> jax.Array:
+        return loss(logits[None], label[None])[0]
+
     def of_batch(batch: tuple) -> tuple[Any, Any, jax.Array]:
         x, y, valid = batch
         logits, pull = jax.vjp(lambda params: outputs(params, x), params)
-        slopes = jax.vmap(jax.grad(loss))(logits, y)
-        roots, concave = _roots(jax.vmap(jax.hessian(loss))(logits, y))
+        slopes = jax.vmap(jax.grad(of_one))(logits, y)
+        roots, concave = _roots(jax.vmap(jax.hessian(of_one))(logits, y))
         members = (jax.nn.one_hot(y, num_classes, dtype=bool) & valid[:, None]).astype(logits.dtype)
         number = counts.astype(logits.dtype)
 

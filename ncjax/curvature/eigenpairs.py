@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ncjax import checks
 from ncjax.curvature import lanczos
@@ -21,6 +20,14 @@ BACKENDS = ("auto", "dense", "lanczos")
 ENDS = ("SA", "LA", "BE")
 DENSE_LIMIT = 1000
 """Up to this many parameters "auto" means dense: eigh takes well under a second there."""
+
+
+def choose_backend(backend: str, size: int) -> str:
+    """What "auto" means for p = size parameters: "dense" or "lanczos"."""
+    checks.check_choice("backend", backend, BACKENDS)
+    if backend == "auto":
+        return "dense" if size <= DENSE_LIMIT else "lanczos"
+    return backend
 
 
 @jax.tree_util.register_dataclass
@@ -43,7 +50,8 @@ class Eigenpairs:
         gradient_norm: at the point; None for a bare matrix.
         num_steps: products made; p if dense.
         missed: with 99 % probability no eigenvalue lies beyond the outermost Ritz values by more
-            than this share of the whole spread (`spread_missed`); 0 if dense.
+            than this share of the whole spread (`spread_missed`); 0 if dense, NaN with a start of
+            your own or a rounded basis.
         backend: "dense" or "lanczos".
     """
 
@@ -124,8 +132,9 @@ def extreme_eigenpairs(
 
     Raises:
         InputError: params that are complex, integer, empty or not finite; k outside 1 .. p; unknown
-            `which` or backend; a function that draws random numbers, or is not finite at params, or
-            a map that is not symmetric; a matrix or basis beyond memory.
+            `which` or backend; a function that draws random numbers in Python, or is not finite at
+            params; a map that is not linear and symmetric (looked at outside of `jit` and `vmap`);
+            a matrix or basis beyond memory.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -135,9 +144,7 @@ def extreme_eigenpairs(
     """
     located = locate(f, params)
     low, high = _counts(k, which, located.size)
-    checks.check_choice("backend", backend, BACKENDS)
-    if backend == "auto":
-        backend = "dense" if located.size <= DENSE_LIMIT else "lanczos"
+    backend = choose_backend(backend, located.size)
     eps = float(jnp.finfo(located.dtype).eps)
     tol = math.sqrt(eps) if tol is None else tol
     checks.check_range("tol", tol, 0.0, closed=False)
@@ -194,8 +201,10 @@ class LanczosSettings:
     basis_dtype: str
 
     def missed(self, size: int) -> float:
-        """`spread_missed` of a run of these settings."""
-        return spread_missed(self.num_steps, size, self.block)
+        """`spread_missed` of a run of these settings; NaN if its basis is rounded."""
+        if self.basis_dtype != self.dtype:
+            return math.nan
+        return lanczos.spread_missed(self.num_steps, size, self.block)
 
 
 def lanczos_settings(
@@ -225,46 +234,6 @@ def check_symmetric(asymmetry: jax.Array, scale: jax.Array) -> None:
     if share > math.sqrt(float(jnp.finfo(scale.dtype).eps)):
         got = f"products that differ from their transpose by {share:.1e} of the norm"
         raise checks.reject("f", got, "symmetric", "For a matrix A, give (A + A')/2.")
-
-
-def spread_missed(num_steps: int, size: int, block: int = 1, confidence: float = 0.99) -> float:
-    r"""How much of the spread a Lanczos run from random starts may have missed at either end.
-
-    Of b Gaussian starts in p dimensions one has, with probability :math:`1 - \delta`, at least
-    :math:`w = \delta^{1/b} \sqrt{\pi / 2p}` along the extreme eigenvector, and the basis holds all
-    polynomials in H of degree below m/b applied to it. With the Chebyshev polynomial that is at
-    most 1 on the spectrum above its lowest fraction t, the smallest Ritz value exceeds the
-    smallest eigenvalue by at most
-
-    .. math:: \min_t\; t + \left(w\, T_{\lfloor m/b \rfloor - 1}
-              \!\left(\tfrac{1 + t}{1 - t}\right)\right)^{-2}
-
-    of the whole spread, and so at the other end. Exact arithmetic is assumed; the residuals say
-    what rounding did.
-
-    Args:
-        num_steps: products m.
-        size: p.
-        block: start vectors b.
-        confidence: that it holds at both ends: delta is half of what it lacks of 1.
-
-    Returns:
-        The share, at most 1; 0 if the basis spans the space.
-
-    Examples:
-        >>> print(f"{spread_missed(100, 1_000_000):.4f}")
-        0.0074
-    """
-    if num_steps >= size:
-        return 0.0
-    weight = ((1 - confidence) / 2) ** (1 / block) * math.sqrt(math.pi / (2 * size))
-    best = 1.0
-    for exponent in np.linspace(-8, 0, 400, endpoint=False):
-        t = 10.0 ** float(exponent)
-        growth = (num_steps // block - 1) * math.acosh((1 + t) / (1 - t))
-        chebyshev = math.cosh(min(growth, 700.0))
-        best = min(best, t + (weight * chebyshev) ** -2)
-    return best
 
 
 def _counts(k: int | tuple[int, int], which: str, size: int) -> tuple[int, int]:

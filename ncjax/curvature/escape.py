@@ -102,7 +102,7 @@ def escape(
         gradient_tol: as in `examine`; L-BFGS stops at half of it.
         curvature_tol: as in `examine`.
         max_saddles: give up after leaving this many.
-        max_steps: of L-BFGS after each.
+        max_steps: of L-BFGS at a time; it is called again while that halves the gradient.
         backend: as in `examine`.
         num_steps: as in `examine`.
         key: as in `examine`; of the i-th examination `fold_in(key, i)`.

@@ -13,13 +13,12 @@ from ncjax import checks
 from ncjax.curvature import lanczos
 from ncjax.curvature.dense import check_dense_memory, rounding
 from ncjax.curvature.eigenpairs import (
-    BACKENDS,
-    DENSE_LIMIT,
     Backend,
     Eigenpairs,
     LanczosSettings,
     begin,
     check_symmetric,
+    choose_backend,
     dense_pairs,
     finish,
     lanczos_settings,
@@ -142,8 +141,8 @@ def examine(
         `Examination`. Works under `jit` and `vmap` over params (without `confirm`).
 
     Raises:
-        InputError: as `extreme_eigenpairs`; a negative tolerance; a bare matrix, of which there is
-            no gradient.
+        InputError: as `extreme_eigenpairs`; a negative tolerance; a bare matrix, which has no
+            gradient, or a Gauss-Newton matrix, which shows no negative curvature.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -152,9 +151,7 @@ def examine(
         ('strict_saddle', 1, 1, -2.0)
     """
     located = locate_function(f, params)
-    checks.check_choice("backend", backend, BACKENDS)
-    if backend == "auto":
-        backend = "dense" if located.size <= DENSE_LIMIT else "lanczos"
+    backend = choose_backend(backend, located.size)
     for name, tol in {"gradient_tol": gradient_tol, "curvature_tol": curvature_tol}.items():
         checks.check_range(name, 0.0 if tol is None else tol, 0.0)
     settings = None
@@ -324,6 +321,8 @@ def _widened(tree: Any) -> Any:
     """Floating-point leaves in float64, all on the default device."""
 
     def wide(leaf: Any) -> jax.Array:
+        if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.extended):  # a random key
+            return leaf
         array = np.asarray(leaf)
         floating = jnp.issubdtype(array.dtype, jnp.floating)
         return jnp.asarray(array, jnp.float64 if floating else array.dtype)

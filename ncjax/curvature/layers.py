@@ -16,12 +16,20 @@ from ncjax.curvature.program import Function, locate
 
 
 def leaf_paths(params: Any) -> list[str]:
-    """The path of each leaf, such as "Dense_0/kernel", in the order of `jax.tree.leaves`."""
+    """The path of each leaf, such as "Dense_0/kernel", in the order of `jax.tree.leaves`.
+
+    Raises:
+        InputError: two leaves with the same path.
+    """
     paths = [path for path, _ in jax.tree.leaves_with_path(params)]
-    return [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise checks.reject("params", f"two leaves of the path {twice[0]}", "of distinct paths")
+    return names
 
 
-def blocks(params: Any, patterns: Sequence[str]) -> dict[str, list[str]]:
+def blocks(params: Any, patterns: str | Sequence[str]) -> dict[str, list[str]]:
     """Groups leaves into blocks by glob patterns.
 
     A pattern is held against as many leading components of a path as it has itself: "Dense_*"
@@ -29,7 +37,7 @@ def blocks(params: Any, patterns: Sequence[str]) -> dict[str, list[str]]:
 
     Args:
         params: the pytree.
-        patterns: glob patterns.
+        patterns: one or more glob patterns.
 
     Returns:
         The leaf paths of each block, by the block's name, in the order of the leaves.
@@ -39,7 +47,7 @@ def blocks(params: Any, patterns: Sequence[str]) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     paths = leaf_paths(params)
-    for pattern in patterns:
+    for pattern in (patterns,) if isinstance(patterns, str) else patterns:
         depth = pattern.count("/") + 1
         heads = {path: "/".join(path.split("/")[:depth]) for path in paths}
         matched = [path for path in paths if fnmatch.fnmatchcase(heads[path], pattern)]
@@ -76,8 +84,14 @@ def restrict(
         >>> curvature.dense_eigenpairs(*restrict(f, params, "first")).eigenvalues
         Array([2., 2.], dtype=float32)
     """
-    patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
-    members = {path for block in blocks(params, patterns).values() for path in block}
+    found = blocks(params, patterns).values()
+    return restrict_to(f, params, [path for block in found for path in block])
+
+
+def restrict_to(
+    f: Function, params: Any, members: Sequence[str]
+) -> tuple[Operator, dict[str, jax.Array]]:
+    """As `restrict`, for leaves named by their exact paths."""
     located = locate(f, params)
     operator = located.operator
     chosen = {
@@ -87,7 +101,7 @@ def restrict(
     }
     restricted = dataclasses.replace(
         operator,
-        setup=_Restricted(operator.setup, tuple(sorted(members))),
+        setup=_Restricted(operator.setup),
         args=(located.point, *operator.args),
         shared=operator.shared + 1,
     )
@@ -99,7 +113,6 @@ class _Restricted:
     """The whole operator between embedding and picking; args are (whole point, *its args)."""
 
     whole: Setup
-    members: tuple[str, ...]
 
     def __call__(self, point: dict[str, jax.Array], args: tuple) -> Parts:
         around, *rest = args

@@ -120,7 +120,7 @@ def gauss_newton_product(
 
 def linear_map(matvec: Callable[..., Any], *args: Any) -> Operator:
     """A symmetric matrix given by its products, `matvec(vector, *args)`, over pytrees."""
-    return Operator(_Linear(matvec), args, is_hessian=False)
+    return Operator(LinearMap(matvec), args, is_hessian=False)
 
 
 def data_hessian(
@@ -199,7 +199,11 @@ def _over_data(
     devices: Sequence[jax.Device] | None,
 ) -> Operator:
     checks.check_range("weight_decay", weight_decay, 0.0)
+    if not isinstance(data, tuple | list):
+        raise checks.reject("data", type(data).__name__, "a tuple of arrays, as (images, labels)")
     devices = tuple(jax.local_devices() if devices is None else devices)
+    if not devices:
+        raise checks.reject("devices", "none", "at least one device")
     if backend is not None:
         checks.check_choice("backend", backend, parallel.BACKENDS)
     shards = 1 if backend is None else len(devices)
@@ -207,9 +211,9 @@ def _over_data(
     if backend is None:
         batches = jax.tree.map(lambda x: x[0], batches)
     *arrays, mask = batches
-    weights = jnp.asarray(mask / mask.sum(), jnp.zeros(()).dtype)
-    args = (weight_decay, weights, *jax.tree.map(jnp.asarray, tuple(arrays)))
-    return Operator(_OverData(setup, backend is not None), args, 1, backend, devices)
+    arrays = jax.tree.map(jnp.asarray, (mask, *arrays))
+    args = (weight_decay, int(mask.sum()), *arrays)
+    return Operator(_OverData(setup, backend is not None), args, 2, backend, devices)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,24 +237,33 @@ class _GaussNewton:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Linear:
+class LinearMap:
+    """The setup of `linear_map`."""
+
     matvec: Callable[..., Any]
 
     def __call__(self, point: Any, args: tuple) -> Parts:
+        """The product alone; the point says no more than the shapes."""
         del point
         return Parts(None, None, lambda vector: self.matvec(vector, *args))
 
 
 @dataclasses.dataclass(frozen=True)
 class _OverData:
-    """The sum of `part` over batches and devices, plus the decay; args are (decay, *batches)."""
+    """The mean of `part` over batches and devices, plus the decay.
+
+    Args are the decay, the number of examples, which of them count, and the batches.
+    """
 
     part: Setup
     sharded: bool
 
     def __call__(self, point: Any, args: tuple) -> Parts:
-        decay, *batches = args
-        decay = jnp.asarray(decay, jnp.result_type(*jax.tree.leaves(point)))
+        decay, count, mask, *batches = args
+        dtype = jnp.result_type(*jax.tree.leaves(point))
+        decay = jnp.asarray(decay, dtype)
+        # Divided here, so that the weights have the digits of the point.
+        batches = (mask.astype(dtype) / jnp.asarray(count, dtype), *batches)
 
         def plus_decay(total: Any, vector: Any) -> Any:
             return jax.tree.map(lambda t, v: t + decay.astype(v.dtype) * v, total, vector)

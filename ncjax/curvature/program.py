@@ -18,7 +18,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ncjax import checks, parallel
-from ncjax.curvature.operators import Operator, Setup, hessian, linear_map
+from ncjax.curvature.operators import LinearMap, Operator, Setup, hessian, linear_map
 
 
 class Local(NamedTuple):
@@ -112,7 +112,10 @@ def locate(f: Function, params: Any) -> Located:
         remedy = "Wrap it: `lambda params: f(params)`."
         raise checks.reject("f", f"{error}", "a hashable function", remedy) from error
     _check_deterministic(operator, params)
-    return Located(operator, params, size, dtype)
+    located = Located(operator, params, size, dtype)
+    if isinstance(operator.setup, LinearMap) and checks.is_concrete((params, operator.args)):
+        _check_linear_and_symmetric(located)
+    return located
 
 
 def locate_function(f: Function, params: Any) -> Located:
@@ -182,6 +185,36 @@ class _Program:
         numbers = [x for x in jax.tree.leaves((value, gradient, result)) if _is_float(x)]
         finite = [jnp.isfinite(x).all() for x in numbers]
         return functools.reduce(jnp.logical_and, finite, jnp.asarray(True)), result
+
+
+@dataclasses.dataclass(frozen=True)
+class _Defects:
+    """The algorithm: how far products are from linear and symmetric, as shares of their size."""
+
+    def __call__(self, local: Local) -> tuple[jax.Array, jax.Array]:
+        place = jnp.arange(len(local.point)).astype(local.point.dtype)
+        v, w = jnp.cos(1.3 * place), jnp.sin(0.7 * place + 1)
+        of_v, of_w, of_both = local.product(v), local.product(w), local.product(v - 2 * w)
+        size = jnp.abs(of_v).max() + jnp.abs(of_w).max()
+        linear = jnp.abs(of_both - of_v + 2 * of_w).max()
+        symmetric = jnp.abs(w @ of_v - v @ of_w) / len(place)
+        return tuple(defect / jnp.where(size > 0, size, 1) for defect in (linear, symmetric))
+
+
+def _check_linear_and_symmetric(located: Located) -> None:
+    limit = float(jnp.finfo(located.dtype).eps) ** 0.5
+    defects = located.run(_Defects())
+    for defect, word, remedy in zip(
+        defects,
+        ("linear", "symmetric"),
+        ("An objective must return a scalar of shape ().", "For a matrix A, give (A + A')/2."),
+        strict=True,
+    ):
+        if float(defect) > limit:
+            got = f"a map that is not {word} (by {float(defect):.1e} of its size)"
+            raise checks.reject(
+                "f", got, "a linear and symmetric map, or a scalar function", remedy
+            )
 
 
 def _is_float(x: Any) -> bool:

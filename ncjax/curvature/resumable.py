@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ncjax import runs
+from ncjax import checks, runs
 from ncjax.curvature import lanczos
 from ncjax.curvature.density import Quadrature, SpectralDensity
 from ncjax.curvature.eigenpairs import (
@@ -54,7 +55,8 @@ def eigenpairs(
         report: told of products made, as `tqdm.update`.
     """
     settings = lanczos_settings(located, low + high, num_steps, 1, None)
-    state = _load(path, key) if path.exists() else _begin(settings, key, located.size)
+    state = _begin(settings, key, located.size)
+    state = _load(path, state) if path.exists() else state
     report(int(state.steps))
     saved = time.monotonic()
     while (left := settings.num_steps - int(state.steps)) > 0:
@@ -117,9 +119,23 @@ def _save(path: Path, state: lanczos.Krylov) -> None:
     runs.write_atomically(path, lambda draft: np.savez(draft, **arrays))
 
 
-def _load(path: Path, key: jax.Array) -> lanczos.Krylov:
-    with np.load(path) as file:
-        return lanczos.Krylov(key=key, **{name: jnp.asarray(file[name]) for name in file.files})
+def _load(path: Path, fresh: lanczos.Krylov) -> lanczos.Krylov:
+    """The state kept in a file, if it is of the same run as a fresh one.
+
+    Raises:
+        InputError: it is damaged, or of another run.
+    """
+    try:
+        with np.load(path) as file:
+            kept = {name: jnp.asarray(file[name]) for name in file.files}
+        state = lanczos.Krylov(key=fresh.key, **kept)
+        shapes = [[(x.shape, x.dtype) for x in jax.tree.leaves(s)] for s in (state, fresh)]
+        if shapes[0] != shapes[1]:
+            raise ValueError("of another run")
+    except (OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        remedy = "Delete it to start this run afresh."
+        raise checks.reject(str(path), str(error), "the unfinished run", remedy) from error
+    return state
 
 
 @dataclasses.dataclass(frozen=True)

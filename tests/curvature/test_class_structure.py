@@ -65,6 +65,18 @@ def test_under_exact_collapse_nothing_remains_within_classes_and_the_outliers_ar
     assert found.outliers == 9
 
 
+def test_a_loss_that_needs_its_batch_axis_and_a_network_without_slopes_are_served(classifier):
+    def loss(logits, labels):
+        chosen = jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+        return jax.nn.logsumexp(logits, axis=-1) - chosen
+
+    zero = jax.tree.map(jnp.zeros_like, classifier.params)
+    found = curvature.class_structure(classifier.outputs, loss, zero, *classifier.data, 3, k=2)
+    for value in vars(found).values():
+        assert jnp.isfinite(value).all()
+    assert (found.outliers, found.between_share) == (0, 0)
+
+
 @pytest.mark.usefixtures("no_type_checks")
 def test_bad_input_is_refused_by_name(classifier):
     outputs, params, (x, y) = classifier.outputs, classifier.params, classifier.data

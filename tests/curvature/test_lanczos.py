@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ncjax import curvature
+from ncjax.checks import InputError
 from tests.curvature.conftest import matvec, with_spectrum
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -142,3 +143,5 @@ def test_the_share_missed_bounds_what_runs_from_random_starts_miss():
     assert curvature.spread_missed(12, SIZE, block=2) > share
     assert curvature.spread_missed(SIZE, SIZE) == 0
     assert curvature.spread_missed(1, 10**6) == 1
+    with pytest.raises(InputError, match="`confidence`"):
+        curvature.spread_missed(12, SIZE, confidence=1.0)

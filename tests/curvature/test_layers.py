@@ -39,6 +39,18 @@ def test_a_pattern_without_a_match_is_refused_with_what_there_is():
         curvature.blocks(PARAMS, ["Conv_*"])
 
 
+def test_exact_paths_are_no_patterns_and_must_be_distinct():
+    params = {"a[0]": jnp.ones(2), "a0": jnp.ones(1)}
+
+    def f(tree):
+        return (tree["a[0]"] ** 2).sum() + 5 * (tree["a0"] ** 2).sum()
+
+    block, point = curvature.restrict_to(f, params, ["a[0]"])
+    np.testing.assert_allclose(curvature.dense_eigenpairs(block, point).eigenvalues, [2, 2])
+    with pytest.raises(InputError, match="two leaves of the path a/b"):
+        curvature.blocks({"a/b": jnp.ones(2), "a": {"b": jnp.ones(2)}}, "a/b")
+
+
 def test_a_restricted_operator_is_the_diagonal_block(classifier):
     whole = curvature.data_hessian(classifier.losses, classifier.data, batch_size=5)
     H = curvature.hessian_matrix(whole, classifier.params)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ncjax import curvature
+from ncjax.checks import InputError
 from ncjax.curvature import resumable
 from ncjax.curvature.program import locate
 from tests.curvature.conftest import matvec, with_spectrum
@@ -57,8 +58,11 @@ def test_a_density_keeps_the_probes_it_has(located, tmp_path):
     key, path = jax.random.key(0), tmp_path / "probes.jsonl"
     with pytest.raises(Killed):
         resumable.density(located, 3, 20, key, path, Reporter(dies_after=40))
+    with path.open("a") as file:
+        file.write('{"probe": 2, "nodes": [0.1')  # a kill in the middle of a line
     reporter = Reporter()
     density = resumable.density(located, 3, 20, key, path, reporter)
+    assert len(path.read_text().splitlines()) == 3
     assert reporter.total == 60
     at_once = curvature.spectral_density(
         located.operator, located.point, num_steps=20, num_probes=3, key=key
@@ -66,3 +70,15 @@ def test_a_density_keeps_the_probes_it_has(located, tmp_path):
     np.testing.assert_allclose(density.nodes, at_once.nodes, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(density.weights, at_once.weights, rtol=1e-6, atol=1e-9)
     assert resumable.density(located, 0, 20, key, tmp_path / "none.jsonl") is None
+
+
+def test_a_damaged_or_foreign_state_is_refused_by_its_name(located, tmp_path, monkeypatch):
+    monkeypatch.setattr(resumable, "_SAVE_SECONDS", 0.0)
+    key, path = jax.random.key(3), tmp_path / "run.npz"
+    with pytest.raises(Killed):
+        resumable.eigenpairs(located, 1, 2, 35, key, path, Reporter(dies_after=20))
+    with pytest.raises(InputError, match="run.npz.*of another run"):
+        resumable.eigenpairs(located, 1, 2, 34, key, path)
+    path.write_bytes(b"damaged")
+    with pytest.raises(InputError, match="run.npz.*Delete it"):
+        resumable.eigenpairs(located, 1, 2, 35, key, path)
