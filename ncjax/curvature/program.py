@@ -204,6 +204,8 @@ class _Defects:
 def _check_linear_and_symmetric(located: Located) -> None:
     limit = float(jnp.finfo(located.dtype).eps) ** 0.5
     defects = located.run(_Defects())
+    if not checks.is_concrete(defects):  # inside an outer `jit`
+        return
     for defect, word, remedy in zip(
         defects,
         ("linear", "symmetric"),

@@ -37,6 +37,12 @@ def test_a_fixed_key_is_no_randomness():
     locate(lambda x: square(x) + (x * jax.random.normal(key, x.shape)).sum(), jnp.ones(3))
 
 
+def test_concrete_points_may_be_examined_inside_a_jit():
+    operator = curvature.linear_map(lambda v: 3 * v)
+    largest = jax.jit(lambda: curvature.extreme_eigenpairs(operator, jnp.ones(4), 1).eigenvalues)
+    np.testing.assert_allclose(largest(), [3], rtol=1e-6)
+
+
 def test_functions_may_close_over_traced_values():
     def largest(scale):
         return curvature.extreme_eigenpairs(lambda x: scale * square(x), jnp.ones(3), 1).eigenvalues
