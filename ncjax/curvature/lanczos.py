@@ -122,10 +122,11 @@ def _expand(product: Product, state: Krylov, block: int) -> Krylov:
     coupling = norm(rest)
     wanted = j + block < m
     broken = coupling <= 64 * float(jnp.finfo(dtype).eps) * scale
-    follower = jax.lax.cond(
+    follower = _rarely(
         broken & wanted,
-        lambda: _fresh(basis, state.key, j + block, size, dtype),
-        lambda: rest / _positive(coupling),
+        lambda basis, key, number, _: _fresh(basis, key, number, size, dtype),
+        lambda _basis, _key, _number, rest: rest / _positive(norm(rest)),
+        (basis, state.key, j + block, rest),
     )
     return Krylov(
         # Beyond the last row there is nothing to write; an index of m is dropped.
@@ -148,6 +149,39 @@ def _fresh(
         vector, _ = _orthogonalized(basis, vector)
         vector = vector / _positive(norm(vector))
     return vector
+
+
+def _rarely(
+    wanted: jax.Array, then: Callable[..., Any], otherwise: Callable[..., Any], operands: tuple
+) -> Any:
+    """`jax.lax.cond`, of which `vmap` computes `then` only where some member wants it."""
+
+    @jax.custom_batching.custom_vmap
+    def choose(wanted: jax.Array, operands: tuple) -> Any:
+        return jax.lax.cond(wanted, then, otherwise, *operands)
+
+    @choose.def_vmap
+    def _(size: int, batched: list, wanted: jax.Array, operands: tuple) -> tuple[Any, Any]:
+        axes = [jax.tree.map(lambda mapped: 0 if mapped else None, part) for part in batched]
+
+        def either(wanted: jax.Array, operands: tuple) -> Any:
+            return jax.tree.map(
+                functools.partial(jnp.where, wanted), then(*operands), otherwise(*operands)
+            )
+
+        def mapped(branch: Callable[..., Any]) -> Callable[..., Any]:
+            return jax.vmap(branch, axes, axis_size=size)
+
+        chosen = jax.lax.cond(
+            wanted.any(),
+            mapped(either),
+            mapped(lambda _, operands: otherwise(*operands)),
+            wanted,
+            operands,
+        )
+        return chosen, jax.tree.map(lambda _: True, chosen)
+
+    return choose(wanted, operands)
 
 
 def _gaussian(key: jax.Array, number: jax.Array | int, size: int, dtype: jnp.dtype) -> jax.Array:
