@@ -5,10 +5,11 @@ past zero error. Then, in float32 and by products alone, the K + 2 largest and 3
 eigenpairs, the verdict and the class structure; and, small as the networks are, the whole matrix
 in float64.
 
-    python -m experiments.spectrum_digits --run runs/spectrum_digits    # about 5 minutes on 2 cores
+    python -m experiments.spectrum_digits --run runs/spectrum_digits    # 5 to 7 minutes on 2 cores
 
 Expected: every pair has converged with a residual below 1e-3 of the norm, and agrees with float64
-to 1e-4 of the norm; no negative curvature beyond the tolerance; a few leading eigenvalues stand
+to 1e-4 of the norm; the verdict is inconclusive where training stops, for want of a smaller
+gradient, and no negative curvature after `escape`; a few leading eigenvalues stand
 clear of the bulk within classes, and the gradients of the class means lie mostly in the leading
 span (cosine above 0.8).
 """

@@ -25,33 +25,33 @@ CPU only; jax 0.10.2, torch 2.14.1, curvlinops 3.0.1, PyHessian 0.1, matfree 0.6
 shared: seconds differ by up to a third from run to run, ratios by less.
 
     product / gradient    85,002 parameters    994,570    994,570, N = 5,000
-    ncjax, in a run       1.6                  1.9        1.6
-    ncjax, `hvp` alone    2.0                  2.4        2.2
+    ncjax, in a run       1.6                  1.7        1.6
+    ncjax, `hvp` alone    2.0                  2.3        2.4
     PyHessian             1.9                  2.0        2.0
-    curvlinops            4.1                  3.2        3.2
+    curvlinops            3.8                  3.2        3.1
 
     100 steps beside their products    time      over products    N = 5,000    memory, whole program
-    ncjax                              5.9 s     59 %             17 %         422 MB
-    matfree                            16 s      161 %            45 %         812 MB
-    ARPACK (of curvlinops' products)   3.3 s     21 %             6 %
-    PyHessian                          2.0 s     20 %             6 %
+    ncjax                              6.7 s     68 %             17 %         422 MB
+    matfree                            21 s      209 %            53 %         812 MB
+    ARPACK (of curvlinops' products)   3.9 s     23 %             7 %
+    PyHessian                          3.2 s     31 %             8 %
 
     time to eigenpairs     top 10    bottom 1    both
-    ncjax                  0.34 s    0.81 s      0.81 s
-    matfree                0.23 s    1.11 s      1.24 s
-    curvlinops + ARPACK    0.54 s    1.59 s      2.14 s
-    PyHessian              3.3 s     cannot      cannot
+    ncjax                  0.35 s    0.73 s      0.82 s
+    matfree                0.28 s    1.19 s      1.02 s
+    curvlinops + ARPACK    0.59 s    1.57 s      2.16 s
+    PyHessian              3.2 s     cannot      cannot
 
     1,000 small problems                dense     Lanczos, 40 steps
-    ncjax, one call                     1.5 s     0.71 s
+    ncjax, one call                     1.6 s     0.42 s
     torch.func.hessian + LAPACK, loop   13 s
-    jitted jax.hessian + LAPACK, loop   2.0 s
+    jitted jax.hessian + LAPACK, loop   2.3 s
     matfree, one call by `vmap`                   0.40 s
-    matfree, jitted, loop                         0.74 s
-    curvlinops + ARPACK, loop                     231 s
+    matfree, jitted, loop                         1.3 s
+    curvlinops + ARPACK, loop                     258 s
 
 Every basis takes 398 MB (100 vectors of 994,570 float32); measured on the network itself instead of
-with a free product, ncjax's overhead is 69 %. Dense, nine tenths of the time are LAPACK's. In the
+with a free product, ncjax's overhead is 70 %. Dense, nine tenths of the time are LAPACK's. In the
 batch start vectors differ, and with them the largest errors by Lanczos: 1.6e-3 of the norm (ncjax),
 6e-5 (matfree), 1e-6 (ARPACK, which restarts).
 """

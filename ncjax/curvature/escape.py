@@ -94,7 +94,8 @@ def escape(
     """Goes down from a point to a second-order stationary one, past every saddle met.
 
     A strict saddle is left along its escape direction (`negative_curvature_step`); from there, and
-    from a point that is not critical, L-BFGS minimises; where it stops is examined again.
+    from a point that is not critical, L-BFGS minimises; where it stops is examined again. A point
+    that stays inconclusive is minimised further, to a tenth of its gradient at a time.
 
     Args:
         f: as in `examine`.
@@ -137,9 +138,11 @@ def escape(
             if not step.decrease > 0:
                 break
             params, saddles = step.params, saddles + 1
-        elif verdict is not Verdict.NOT_CRITICAL or _stalled(found):
+        elif verdict not in _UNFINISHED or _stalled(found):
             break
         limit = found[-1].gradient_tolerance / 2
+        if verdict is Verdict.INCONCLUSIVE:  # a smaller gradient may decide
+            limit = jnp.minimum(limit, found[-1].gradient_norm / 10)
         params = locate(f, params).run(_Minimize(max_steps), limit)
         found.append(examine(f, params, key=jax.random.fold_in(key, len(found)), **settings))
     return Escape(
@@ -150,9 +153,12 @@ def escape(
     )
 
 
+_UNFINISHED = (Verdict.NOT_CRITICAL, Verdict.INCONCLUSIVE)
+
+
 def _stalled(found: list[Examination]) -> bool:
-    """Whether two points in a row are not critical and the gradient has not even halved."""
-    if len(found) < 2 or found[-2].verdict != Verdict.NOT_CRITICAL:
+    """Whether two points in a row are undecided and the gradient has not even halved."""
+    if len(found) < 2 or Verdict(int(found[-2].verdict)) not in _UNFINISHED:
         return False
     return not found[-1].gradient_norm < found[-2].gradient_norm / 2
 

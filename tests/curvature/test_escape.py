@@ -45,6 +45,17 @@ def test_steps_map_over_points():
     assert (run(points) > 0.2).all()
 
 
+def test_an_inconclusive_point_is_minimised_until_it_is_decided():
+    def f(x):
+        return (x[0] ** 2 - 1) ** 2 + 1e4 * x[1] ** 2
+
+    start = jnp.array([0.01, 0.0])
+    assert curvature.examine(f, start, gradient_tol=1.0).label == "inconclusive"
+    way = curvature.escape(f, start, gradient_tol=1.0)
+    assert way.converged
+    np.testing.assert_allclose(jnp.abs(way.params), [1, 0], atol=0.02)
+
+
 def test_from_any_saddle_of_the_model_the_way_ends_at_the_global_minimiser(problem):
     def f(params):
         return ufm.objective(params, problem)
