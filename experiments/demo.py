@@ -27,6 +27,7 @@ GRID = ufm.Grid(
     lambda_b=(1e-3, 1e-1),
     ranks=(0, 1, 2, 3, 4),
     starts=6,
+    dense_limit=500,
 )
 CONFIG = training.TrainConfig()
 
@@ -57,7 +58,7 @@ def main(run: Path = Path("runs/demo")) -> None:
 def sweep(run: Path) -> pd.DataFrame:
     """The landscape under the four losses, over decays, ranks and starts."""
     with jax.enable_x64(True):
-        return ufm.landscape(GRID, run, chunk=64)
+        return ufm.landscape(GRID, run)
 
 
 def train_networks(run: Path) -> dict[str, Path]:

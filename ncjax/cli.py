@@ -6,7 +6,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import jax
 import tyro
@@ -19,7 +19,10 @@ _Unprefixed = tyro.conf.arg(name="")
 def landscape(
     grid: Annotated[ufm.Grid, _Unprefixed],
     run: Path = Path("runs/landscape"),
-    chunk: int = 256,
+    from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
+    chunk: int | None = None,
+    memory: float = 0.25,
+    search: Literal["float64", "float32"] = "float64",
     backend: parallel.Backend = "shard_map",
 ) -> None:
     """Sweep unconstrained feature models: solve, certify and tabulate every critical point.
@@ -30,18 +33,25 @@ def landscape(
     Args:
         grid: what to sweep.
         run: folder for the table (Parquet parts under points/) and the figure.
-        chunk: points in one compiled call; fewer need less memory.
+        from_: only make the table and figure of this sweep's folder again.
+        chunk: points in one compiled call; by default as many as memory holds.
+        memory: GiB for the working arrays of a call.
+        search: float32 for accelerators without float64; points are polished on the CPU.
         backend: how devices are used.
     """
-    print(f"writing to {run}")
-    with jax.enable_x64(True):
-        table = ufm.landscape(grid, run, chunk=chunk, backend=backend)
+    if from_ is None:
+        print(f"writing to {run}")
+        settings = {"chunk": chunk, "memory": memory, "search": search, "backend": backend}
+        with jax.enable_x64(True):
+            ufm.landscape(grid, run, **settings)
+    else:
+        run = from_
+    table = ufm.read_landscape(run)
     print(ufm.summarize(table).to_string(index=False))
-    if "smallest_eigenvalue" in table:
-        figure = run / "figures" / "critical_points.png"
-        figure.parent.mkdir(exist_ok=True)
-        plots.critical_points(table, figure)
-        print(f"figure: {figure}")
+    figure = run / "figures" / "critical_points.png"
+    figure.parent.mkdir(exist_ok=True)
+    plots.critical_points(table, figure)
+    print(f"figure: {figure}")
 
 
 def train(

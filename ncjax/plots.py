@@ -26,7 +26,7 @@ LOSS_NAMES = {
     "focal": "focal",
     "mse": "MSE",
 }
-_PROBLEM = ("loss", "num_classes", "feature_dim", "samples_per_class")
+_PROBLEM = ("loss", "num_classes", "feature_dim", "samples_per_class", "minority_samples")
 _PROBLEM += ("lambda_w", "lambda_h", "lambda_b", "smoothing", "gamma", "scale", "target")
 _STYLE = {
     "font.size": 9,
@@ -46,14 +46,18 @@ def critical_points(table: pd.DataFrame, path: Path) -> None:
     the eigenvalue to mu = sqrt(lambda_w lambda_h), so that all problems of a grid share the axes.
 
     Args:
-        table: from `ncjax.ufm.landscape`, with the dense spectrum.
+        table: from `ncjax.ufm.landscape`. Without dense spectra the escape value stands for the
+            smallest eigenvalue, which it is where `below_escape` is 0; at minima it is at most 0.
         path: where the PNG goes.
     """
     problem = [name for name in _PROBLEM if name in table]
     found = table.groupby(problem, dropna=False)["objective"].transform("min")
+    smallest = table["escape_value"].clip(upper=0)
+    if "smallest_eigenvalue" in table:
+        smallest = table["smallest_eigenvalue"].fillna(smallest)
     shown = table.assign(
         excess=table["objective"] / table["theory_value"].fillna(found) - 1,
-        curvature=table["smallest_eigenvalue"] / np.sqrt(table["lambda_w"] * table["lambda_h"]),
+        curvature=smallest / np.sqrt(table["lambda_w"] * table["lambda_h"]),
     )
     kinds = list(dict.fromkeys(shown["loss"]))
     ranks = sorted(shown["rank"].unique())

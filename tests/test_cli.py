@@ -19,12 +19,16 @@ def test_help_names_every_command_and_what_it_does(capsys):
 
 
 def test_landscape_prints_a_table_and_says_where_its_files_are(capsys, tmp_path):
-    cli.main(f"landscape {TINY} --losses mse --lambda-b 0 --starts 1 --run here --chunk 3".split())
+    cli.main(
+        f"landscape {TINY} --losses mse --lambda-b 0 --starts 1 --run here --chunk 300".split()
+    )
     shown = capsys.readouterr().out
     assert "saddles" in shown
     assert (tmp_path / "here" / "figures" / "critical_points.png").exists()
     assert len(list((tmp_path / "here" / "points").glob("*.parquet"))) == 1
     assert "here" in shown
+    cli.main(["landscape", "--from", "here"])
+    assert capsys.readouterr().out.splitlines()[0] in shown
 
 
 def test_train_prints_metrics_and_draws_figures(capsys, tmp_path):

@@ -20,7 +20,7 @@ def test_critical_points_are_drawn_a_panel_a_loss(tmp_path):
             "rank": list(range(4)) * 10,
             "objective": 1 + rng.random(40),
             "theory_value": 1.0,
-            "smallest_eigenvalue": -rng.random(40),
+            "escape_value": -rng.random(40),
             "lambda_w": 1e-3,
             "lambda_h": 1e-3,
         }

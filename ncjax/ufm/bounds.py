@@ -7,7 +7,8 @@ convex. For any dual V with spectral norm at most :math:`\mu`,
 .. math:: f \ge -g^*(V) - ||V'1||^2 / (2 \lambda_b),
 
 where :math:`g^*` is the conjugate of the mean loss. V is the gradient at the point at hand, shrunk
-into that ball, so the bound is tight at a global minimiser. Holds for every d; no balance is used.
+into that ball, so the bound is tight at a global minimiser. Holds for every d and all class sizes.
+Duals are kept in the rows of the point's H: one a sample, or one a class.
 """
 
 from __future__ import annotations
@@ -22,21 +23,28 @@ from ncjax import checks
 from ncjax.types import Scalar
 from ncjax.ufm.problem import Params, Problem, check_params, logits, mean_loss
 
-Dual = Float[Array, "N K"]
+Dual = Float[Array, "rows K"]
 
 
 def loss_gradient(params: Params, problem: Problem) -> Dual:
-    """G = dg/dZ, `[N, K]`, with the 1/N of the mean; the papers' is its transpose."""
-    return jax.grad(mean_loss)(logits(params), problem)
+    """G = dg/dZ of each sample, `[rows, K]`, with the 1/N of the mean; the papers' is G'."""
+    slope = jax.grad(mean_loss)(logits(params), problem)
+    return slope / _multiplicity(slope, problem)
 
 
-def spectrum(G: Dual) -> tuple[Float[Array, " K"], Float[Array, "K K"]]:
-    """Singular values of G, descending, and the right singular vectors as columns, `[K, K]`.
+def spectrum(G: Dual, problem: Problem) -> tuple[Float[Array, " K"], Float[Array, "K K"]]:
+    """Singular values of the whole G, descending, and right singular vectors as columns, `[K, K]`.
 
     From the K x K Gram matrix: cheap for any N, and the leading values keep full accuracy.
     """
-    eigenvalues, vectors = jnp.linalg.eigh(jnp.matmul(G.T, G, precision=jax.lax.Precision.HIGHEST))
+    weighted = G * _multiplicity(G, problem)
+    gram = jnp.matmul(weighted.T, G, precision=jax.lax.Precision.HIGHEST)
+    eigenvalues, vectors = jnp.linalg.eigh(gram)
     return jnp.sqrt(jnp.maximum(eigenvalues[::-1], 0)), vectors[:, ::-1]
+
+
+def _multiplicity(V: Dual, problem: Problem) -> Float[Array, "rows 1"]:
+    return problem.multiplicity(len(V)).astype(V.dtype)[:, None]
 
 
 def has_lower_bound(problem: Problem) -> bool:
@@ -67,14 +75,14 @@ def lower_bound(params: Params, problem: Problem) -> Scalar:
             "Compare with `minimizer(problem).value` instead; that is no proof.",
         )
     G = loss_gradient(params, problem)
-    return dual_bound(G, spectrum(G)[0][0], problem)
+    return dual_bound(G, spectrum(G, problem)[0][0], problem)
 
 
 def dual_bound(G: Dual, spectral_norm: Scalar, problem: Problem) -> Scalar:
     """`lower_bound` from the loss gradient and its spectral norm."""
     conjugate = _CONJUGATES[problem.loss]
     V = G * jnp.minimum(1, problem.mu / jnp.where(spectral_norm > 0, spectral_norm, 1))
-    total = V.sum(0, keepdims=True)
+    total = (_multiplicity(V, problem) * V).sum(0, keepdims=True)
     centred = V - total / problem.num_samples
     free_bias = problem.lambda_b > 0
     penalty = jnp.square(total).sum() / (2 * jnp.where(free_bias, problem.lambda_b, 1))
@@ -82,8 +90,8 @@ def dual_bound(G: Dual, spectral_norm: Scalar, problem: Problem) -> Scalar:
     return jnp.maximum(plain, conjugate(centred, problem))
 
 
-def _targets(problem: Problem, dtype: jnp.dtype) -> Dual:
-    return jax.nn.one_hot(problem.labels, problem.num_classes, dtype=dtype)
+def _targets(V: Dual, problem: Problem) -> Dual:
+    return jax.nn.one_hot(problem.row_labels(len(V)), problem.num_classes, dtype=V.dtype)
 
 
 def _entropy_bound(V: Dual, targets: Dual, problem: Problem) -> Scalar:
@@ -91,26 +99,28 @@ def _entropy_bound(V: Dual, targets: Dual, problem: Problem) -> Scalar:
     scaled = problem.num_samples * V
     room = jnp.where(scaled < 0, targets / jnp.where(scaled < 0, -scaled, 1), 1)
     q = targets + jnp.minimum(1, room.min()) * scaled
-    return jax.scipy.special.entr(q).sum(1).mean()
+    return (_multiplicity(V, problem)[:, 0] * jax.scipy.special.entr(q).sum(1)).sum() / (
+        problem.num_samples
+    )
 
 
 def _cross_entropy(V: Dual, problem: Problem) -> Scalar:
-    return _entropy_bound(V, _targets(problem, V.dtype), problem)
+    return _entropy_bound(V, _targets(V, problem), problem)
 
 
 def _label_smoothing(V: Dual, problem: Problem) -> Scalar:
     smoothing = problem.hyperparameters.get("smoothing", 0.1)
     uniform = smoothing / problem.num_classes
-    return _entropy_bound(V, (1 - smoothing) * _targets(problem, V.dtype) + uniform, problem)
+    return _entropy_bound(V, (1 - smoothing) * _targets(V, problem) + uniform, problem)
 
 
 def _mse(V: Dual, problem: Problem) -> Scalar:
     """-g*(V) = -M <V, Y> - N/2 sum V^2 / weight."""
     scale = problem.hyperparameters.get("scale", 1.0)
     target = problem.hyperparameters.get("target", 1.0)
-    Y = _targets(problem, V.dtype)
-    weighted = jnp.square(V) / (1 + (scale - 1) * Y)
-    return -target * (V * Y).sum() - problem.num_samples / 2 * weighted.sum()
+    Y = _targets(V, problem)
+    cost = target * V * Y + problem.num_samples / 2 * jnp.square(V) / (1 + (scale - 1) * Y)
+    return -(_multiplicity(V, problem) * cost).sum()
 
 
 _CONJUGATES: dict[object, Callable[[Dual, Problem], Scalar]] = {
@@ -118,3 +128,5 @@ _CONJUGATES: dict[object, Callable[[Dual, Problem], Scalar]] = {
     "label_smoothing": _label_smoothing,
     "mse": _mse,
 }
+CONVEX = frozenset(_CONJUGATES)
+"""The losses known here to be convex in the logits, with their conjugates."""

@@ -20,12 +20,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ncjax import checks, curvature
+from ncjax import checks
 from ncjax.curvature import Verdict
 from ncjax.types import Scalar
 from ncjax.ufm.bounds import dual_bound, has_lower_bound, loss_gradient, spectrum
 from ncjax.ufm.minimizer import minimizer
-from ncjax.ufm.problem import Params, Problem, check_params, objective, objective_of
+from ncjax.ufm.problem import (
+    Params,
+    Problem,
+    check_params,
+    gradient,
+    hessian_product,
+    inner,
+    norm,
+    objective,
+)
 
 
 @jax.tree_util.register_dataclass
@@ -91,7 +100,8 @@ def certify(
     5. `inconclusive`.
 
     Args:
-        params: the point.
+        params: the point, whole or compact. The certificate is that of the whole point; only
+            `escape_direction` is compact too, with a column of zeros more where one was left out.
         problem: the problem it belongs to.
         gradient_tol: relative to `problem.force`, the natural unit of gradients.
         gap_tol: relative to the objective where that is below 1.
@@ -125,10 +135,13 @@ def _certify(
     curvature_tol: Scalar,
     rank_tol: Scalar,
 ) -> Certificate:
-    value, gradient = jax.value_and_grad(objective)(params, problem)
-    gradient_norm = curvature.global_norm(gradient)
+    if params.W.shape[1] < problem.feature_dim:  # room for the escape direction
+        W, H = (jnp.pad(X, ((0, 0), (0, 1))) for X in (params.W, params.H))
+        params = Params(W, H, params.b)
+    value = objective(params, problem)
+    gradient_norm = norm(gradient(params, problem), problem)
     G = loss_gradient(params, problem)
-    sigma, right = spectrum(G)
+    sigma, right = spectrum(G, problem)
     rank = _rank(params.W, problem, rank_tol)
     direction = _escape_direction(params, G, sigma[0], right[:, 0], problem)
     escape_value, residual = _rayleigh(params, direction, problem)
@@ -176,14 +189,15 @@ def escape_eigenvalue(sigma: Scalar, problem: Problem) -> Scalar:
 def _is_minimum(value: Scalar, gap: Scalar | None, tol: Scalar, problem: Problem) -> jax.Array:
     if gap is not None:
         return gap <= tol
-    if problem.feature_dim < problem.num_classes - 1:
+    if problem.feature_dim < problem.num_classes - 1 or not problem.balanced:
         return jnp.asarray(False)
-    best = minimizer(problem)
+    best = minimizer(problem, compact=True)
     return best.converged & (jnp.abs(value - best.value) <= tol)
 
 
 def _rank(W: Float[Array, "K d"], problem: Problem, rank_tol: Scalar) -> jax.Array:
-    unit = (problem.samples_per_class * problem.lambda_h / problem.lambda_w) ** 0.25
+    mean_size = problem.num_samples / problem.num_classes
+    unit = (mean_size * problem.lambda_h / problem.lambda_w) ** 0.25
     singular = jnp.linalg.svd(W, compute_uv=False)
     return (singular > rank_tol * unit).sum()
 
@@ -196,10 +210,12 @@ def _escape_direction(
     problem: Problem,
 ) -> Params:
     """The unit eigenvector of the lower eigenvalue in the plane of (u a', 0) and (0, v a')."""
-    _, vectors = jnp.linalg.eigh(params.W.T @ params.W + params.H.T @ params.H)
+    multiplicity = problem.multiplicity(len(G)).astype(G.dtype)
+    features = (multiplicity[:, None] * params.H).T @ params.H
+    _, vectors = jnp.linalg.eigh(params.W.T @ params.W + features)
     null = vectors[:, 0]
     left = G @ right
-    length = jnp.linalg.norm(left)
+    length = jnp.sqrt((multiplicity * left**2).sum())
     left = jnp.where(length > 0, left / jnp.where(length > 0, length, 1), len(left) ** -0.5)
     angle = 0.5 * jnp.arctan2(2 * sigma, jnp.asarray(problem.lambda_w - problem.lambda_h))
     direction = Params(
@@ -207,13 +223,13 @@ def _escape_direction(
         H=jnp.cos(angle) * jnp.outer(left, null),
         b=jnp.zeros_like(params.b),
     )
-    norm = curvature.global_norm(direction)
-    return jax.tree.map(lambda leaf: leaf / norm, direction)
+    size = norm(direction, problem)
+    return jax.tree.map(lambda leaf: leaf / size, direction)
 
 
 def _rayleigh(params: Params, direction: Params, problem: Problem) -> tuple[Scalar, Scalar]:
     """v'Hv and ||Hv - (v'Hv) v|| from a fresh Hessian-vector product."""
-    product = curvature.hvp(objective_of(problem), params, direction)
-    value = curvature.inner(direction, product)
+    product = hessian_product(params, direction, problem)
+    value = inner(direction, product, problem)
     rest = jax.tree.map(lambda p, v: p - value * v, product, direction)
-    return value, curvature.global_norm(rest)
+    return value, norm(rest, problem)

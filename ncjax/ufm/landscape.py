@@ -1,14 +1,17 @@
-"""The landscape sweep: many problems, ranks and starts, solved and certified, one row a point."""
+"""The landscape sweep: many problems, ranks and starts, solved and certified, one row a point.
+
+Points of convex losses are solved and certified compact (`ncjax.ufm.problem`): their cost depends
+neither on n nor, beyond K, on d. Other losses are solved with a feature for every sample.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,134 +19,64 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ncjax import checks, curvature, losses, parallel, progress, runs
+from ncjax import checks, curvature, parallel, progress, runs
 from ncjax.curvature import Verdict
 from ncjax.ufm.certificate import certify
+from ncjax.ufm.grid import Grid, Shape, problem_of
+from ncjax.ufm.inertia import count_below, inertia
 from ncjax.ufm.minimizer import minimizer
-from ncjax.ufm.problem import Params, Problem, objective
-from ncjax.ufm.solver import critical_point
+from ncjax.ufm.newton import solve
+from ncjax.ufm.problem import Params, Problem, expand, init, objective
 
 _CURVATURE_TOL = 1e-6
-
-
-@dataclasses.dataclass(frozen=True)
-class Grid:
-    """The product of everything listed is swept: each loss with its own hyperparameters only.
-
-    Attributes:
-        losses: names from `ncjax.losses`.
-        num_classes: values of K.
-        feature_dim: values of d.
-        samples_per_class: values of n.
-        lambda_w: weight decays of W.
-        lambda_h: weight decays of H.
-        lambda_b: weight decays of b.
-        smoothing: of label smoothing.
-        gamma: of the focal loss.
-        scale: of the true class in MSE.
-        target: of the true class in MSE.
-        ranks: feature dimensions to solve in before padding; none means 0 .. K-1 (at most d).
-        starts: random starts for each problem and rank.
-        start_scale: typical norm of the rows of a start.
-        seed: of the starts.
-        dense_limit: problems of at most this many parameters get their whole Hessian spectrum too.
-    """
-
-    losses: tuple[str, ...] = tuple(losses.LOSSES)
-    num_classes: tuple[int, ...] = (4,)
-    feature_dim: tuple[int, ...] = (6,)
-    samples_per_class: tuple[int, ...] = (3,)
-    lambda_w: tuple[float, ...] = (5e-4, 5e-3)
-    lambda_h: tuple[float, ...] = (5e-4, 5e-3)
-    lambda_b: tuple[float, ...] = (1e-2,)
-    smoothing: tuple[float, ...] = (0.1,)
-    gamma: tuple[float, ...] = (3.0,)
-    scale: tuple[float, ...] = (1.0,)
-    target: tuple[float, ...] = (1.0,)
-    ranks: tuple[int, ...] = ()
-    starts: int = 4
-    start_scale: float = 1.0
-    seed: int = 0
-    dense_limit: int = 500
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            if field.type.startswith("tuple"):
-                object.__setattr__(self, field.name, _listed(field.name, getattr(self, field.name)))
-        checks.check_count("seed", self.seed, 0)
-        checks.check_count("starts", self.starts, 1)
-        checks.check_range("start_scale", self.start_scale, 0.0, closed=False)
-        for rank in self.ranks:
-            checks.check_count("ranks", rank, 0)
-            if rank > min(self.feature_dim):
-                accepted = f"at most the smallest feature_dim, {min(self.feature_dim)}"
-                raise checks.reject("ranks", rank, accepted)
-        # Building a problem of each kind checks the rest, before anything is compiled.
-        for loss, K, d, n in self.shapes():
-            for item in self._products(loss):
-                _problem(loss, K, d, n, item)
-
-    def shapes(self) -> list[tuple[str, int, int, int]]:
-        """The (loss, K, d, n) of each compiled program."""
-        return list(
-            itertools.product(
-                self.losses, self.num_classes, self.feature_dim, self.samples_per_class
-            )
-        )
-
-    def _products(self, loss: str) -> list[dict[str, float]]:
-        names = ("lambda_w", "lambda_h", "lambda_b", *_hyperparameters(loss))
-        values = itertools.product(*(getattr(self, name) for name in names))
-        return [dict(zip(names, value, strict=True)) for value in values]
-
-    def items(self, loss: str, num_classes: int, feature_dim: int) -> dict[str, np.ndarray]:
-        """The varying quantities of one program's points, each `[B]`."""
-        ranks = self.ranks or range(min(num_classes, feature_dim + 1))
-        rows = [
-            {**product, "requested_rank": rank, "start": start}
-            for product in self._products(loss)
-            for rank in ranks
-            for start in range(self.starts)
-        ]
-        whole = ("requested_rank", "start")
-        return {
-            name: np.array([row[name] for row in rows], int if name in whole else float)
-            for name in rows[0]
-        }
+_MAX_STEPS = 200
 
 
 def landscape(
     grid: Grid,
     run: Path | str | None = None,
     *,
-    chunk: int = 256,
+    chunk: int | None = None,
+    memory: float = 0.25,
+    search: Literal["float64", "float32"] = "float64",
     backend: parallel.Backend = "shard_map",
     devices: tuple[jax.Device, ...] | None = None,
     show_progress: bool = True,
 ) -> pd.DataFrame:
     """Solves and certifies every point of a grid, one compiled program per loss and shape.
 
+    In a `jax.distributed` job the processes take the chunks in turn; each writes its own parts and
+    returns its own rows, and `read_landscape` joins the parts. They do not wait for each other.
+
     Args:
         grid: what to sweep.
         run: a folder for config and Parquet parts; a sweep killed at any moment goes on when
-            called again with the same grid and chunk. Nothing is written if None.
-        chunk: points in one compiled call.
+            called again with the same arguments. Nothing is written if None.
+        chunk: points in one compiled call; if None as many as `memory` holds.
+        memory: GiB for the working arrays of one call, about.
+        search: "float32" lets an accelerator without float64 find the points; they are then
+            polished and certified in float64 on the host's CPU.
         backend: "shard_map", "pmap" or "vmap" (`ncjax.parallel`).
         devices: to run on; all of this process's if None.
         show_progress: show a progress bar with points per second.
 
     Returns:
-        One row per point: the problem (`loss`, `num_classes`, ..., hyperparameters),
+        One row per point: the problem (`loss`, `num_classes`, ..., hyperparameters), `aim`,
         `requested_rank`, `start`; `objective`, `gradient_norm`, `steps`, `converged`; the
         certificate (`lower_bound`, `gap`, `spectral_ratio`, `escape_value`, `escape_residual`,
-        `rank`, `escape_dimension`, `verdict`); `theory_value`, the objective of the symmetric
-        minimiser; and where the Hessian is small enough `smallest_eigenvalue`, `negative`,
-        `zero`, `positive` (counts beyond 1e-6 mu). What does not exist is missing (NaN).
+        `rank`, `escape_dimension`, `verdict`); the exact counts `negative`, `zero`, `positive` of
+        Hessian eigenvalues beyond 1e-6 mu, and `below_escape`, how many lie below the escape value
+        by more than that; `theory_value`, the objective of the symmetric minimiser; and where the
+        Hessian is small enough its `smallest_eigenvalue` and `dense_negative`, from the dense
+        matrix. What does not exist is missing (NaN).
 
     Raises:
         InputError: a setting out of range, no float64, or a run folder of another grid.
     """
-    checks.check_count("chunk", chunk, 1)
+    if chunk is not None:
+        checks.check_count("chunk", chunk, 1)
+    checks.check_range("memory", memory, 0.0, closed=False)
+    checks.check_choice("search", search, ("float64", "float32"))
     if not jax.config.jax_enable_x64:
         raise checks.reject(
             "precision",
@@ -152,157 +85,208 @@ def landscape(
             "Call inside `with jax.enable_x64(True):` (the command line does).",
         )
     if run is not None:
-        run = runs.open_run(run, dataclasses.asdict(grid) | {"chunk": chunk})
-    blocks = _blocks(grid, chunk)
-    total = sum(stop - start for _, _, start, stop in blocks)
+        asked = {"chunk": chunk, "memory": memory, "search": search}
+        run = runs.open_run(run, dataclasses.asdict(grid) | asked)
+    blocks = list(_blocks(grid, chunk, memory))[jax.process_index() :: jax.process_count()]
+    total = sum(len(block.ids) for block in blocks)
     tables = []
     with progress.bar(total=total, unit=" points", desc="landscape", show=show_progress) as bar:
-        for shape, items, start, stop in blocks:
-            rows = {name: values[start:stop] for name, values in items.items()}
-            ids, size = np.arange(start, stop), min(chunk, len(items["start"]))
-            solve = functools.partial(
-                _solve_block, grid, shape, rows, ids, chunk=size, backend=backend, devices=devices
-            )
-            tables.append(_from_part(run, shape, start, solve))
-            bar.update(stop - start)
-    return pd.concat(tables, ignore_index=True)
+        for block in blocks:
+            work = functools.partial(_solve_block, grid, block, search, backend, devices)
+            tables.append(_from_part(run, block, work))
+            bar.update(len(block.ids))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def summarize(table: pd.DataFrame) -> pd.DataFrame:
-    """What a sweep found, one row a loss.
+def read_landscape(run: Path | str) -> pd.DataFrame:
+    """The table of a sweep from its parts, in the order of the grid.
 
     Args:
-        table: from `landscape`.
+        run: the folder of a sweep, finished or not.
 
-    Returns:
-        Per loss: `points`, by verdict `saddles`, `minima`, `other`; over the minima the `worst gap`
-        to the rigorous bound and the largest `f vs theory`, |f - theory|; over the saddles the
-        largest relative `escape law error` of the certificate's eigenvalue against the dense
-        Hessian's smallest, and `index exceptions`, saddles whose Morse index is not the one of the
-        escape law.
+    Raises:
+        InputError: the folder holds no sweep.
     """
-    rows = []
-    for loss, points in table.groupby("loss", sort=False):
-        minima = points[points["verdict"].isin(["global_minimizer", "symmetric_minimum"])]
-        saddles = points[points["verdict"] == "strict_saddle"]
-        row = {
-            "loss": loss,
-            "points": len(points),
-            "saddles": len(saddles),
-            "minima": len(minima),
-            "other": len(points) - len(saddles) - len(minima),
-            "worst gap": minima["gap"].max(),
-            "f vs theory": (minima["objective"] - minima["theory_value"]).abs().max(),
-        }
-        if "smallest_eigenvalue" in points:
-            escape, dense = saddles["escape_value"], saddles["smallest_eigenvalue"]
-            row["escape law error"] = ((escape - dense) / dense).abs().max()
-            known = saddles[saddles["negative"].notna()]
-            row["index exceptions"] = int((known["negative"] != known["escape_dimension"]).sum())
-        rows.append(row)
-    return pd.DataFrame(rows)
+    parts = sorted((Path(run) / "points").glob("*.parquet"))
+    if not parts:
+        raise checks.reject("run", str(run), "the folder of a sweep", "See `ncjax landscape`.")
+    return pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
 
 
-def _blocks(grid: Grid, chunk: int) -> list[tuple[tuple, dict[str, np.ndarray], int, int]]:
-    """(shape, items, start, stop) of each part, the same whatever the devices."""
-    blocks = []
-    for shape in grid.shapes():
-        items = grid.items(*shape[:3])
+@dataclasses.dataclass(frozen=True)
+class _Block:
+    """The points of one part."""
+
+    number: int
+    shape: Shape
+    items: dict[str, np.ndarray]
+    ids: np.ndarray
+    chunk: int
+
+    @property
+    def name(self) -> str:
+        loss, K, d, *_ = self.shape
+        return f"{self.number:05d}-{loss}-K{K}-d{d}-{self.ids[0]:08d}.parquet"
+
+
+def _blocks(grid: Grid, chunk: int | None, memory: float) -> Iterator[_Block]:
+    """Parts, the same whatever the devices and processes."""
+    number = 0
+    for shape, items in grid.programs():
         size = len(items["start"])
-        blocks += [(shape, items, s, min(s + chunk, size)) for s in range(0, size, chunk)]
-    return blocks
+        step = min(chunk or _chunk_for(shape, memory), size)
+        for start in range(0, size, step):
+            ids = np.arange(start, min(start + step, size))
+            rows = {name: values[ids] for name, values in items.items()}
+            yield _Block(number, shape, rows, ids, step)
+            number += 1
 
 
-def _from_part(
-    run: Path | None, shape: tuple, start: int, solve: Callable[[], pd.DataFrame]
-) -> pd.DataFrame:
+def _chunk_for(shape: Shape, memory: float) -> int:
+    """Points whose Schur complements and blocks fit, by the sizes of their largest arrays."""
+    K, width = shape.num_classes, min(shape.num_classes, shape.feature_dim)
+    sizes = shape.samples_per_class
+    rows = K if shape.compact else (sum(sizes) if isinstance(sizes, tuple) else K * sizes)
+    numbers = 8 * (K * (width + 1)) ** 2 + 6 * rows * (K + width + 1) ** 2
+    return int(np.clip(memory * 2**30 / 8 / numbers, 1, 1024))
+
+
+def _from_part(run: Path | None, block: _Block, work: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """The table of one block: read if it was written before, else solved and written."""
     if run is None:
-        return solve()
-    loss, K, d, n = shape
-    part = run / "points" / f"{loss}-K{K}-d{d}-n{n}-{start:08d}.parquet"
+        return work()
+    part = run / "points" / block.name
     try:
         return pd.read_parquet(part)
     except (FileNotFoundError, pa.ArrowException):  # not there yet, or damaged
-        table = solve()
+        table = work()
         runs.write_atomically(part, lambda path: table.to_parquet(path, index=False))
         return table
 
 
 def _solve_block(
     grid: Grid,
-    shape: tuple[str, int, int, int],
-    rows: dict[str, np.ndarray],
-    ids: np.ndarray,
-    **settings: Any,
+    block: _Block,
+    search: str,
+    backend: parallel.Backend,
+    devices: tuple[jax.Device, ...] | None,
 ) -> pd.DataFrame:
+    shape, items = block.shape, dict(block.items)
+    key = jax.random.key(grid.seed)
+    settings = {"key": key, "ids": block.ids, "chunk": block.chunk, "backend": backend}
+    if search == "float32":
+        with jax.enable_x64(False):
+            finder = _finder(shape, grid.start_scale)
+            found = parallel.sweep(
+                finder, items, **settings, together=_together(devices), devices=devices
+            )
+        items["found"] = jax.tree.map(lambda leaf: leaf.astype(float), found)
+        devices = tuple(jax.local_devices(backend="cpu"))
     point = _point(shape, grid.start_scale, grid.dense_limit)
-    results = parallel.sweep(point, rows, key=jax.random.key(grid.seed), ids=ids, **settings)
-    loss, K, d, n = shape
+    results = parallel.sweep(point, items, **settings, together=_together(devices), devices=devices)
+    results["theory_value"] = _theory_values(shape, block.items)
     results["verdict"] = [Verdict(int(code)).label for code in results["verdict"]]
-    sizes = {"loss": loss, "num_classes": K, "feature_dim": d, "samples_per_class": n}
-    return pd.DataFrame(rows | results).assign(**sizes)
+    problem = {
+        "loss": shape.loss,
+        "num_classes": shape.num_classes,
+        "feature_dim": shape.feature_dim,
+        "aim": shape.aim,
+    }
+    return pd.DataFrame(block.items | results).assign(**problem)
 
 
-def _listed(name: str, values: Any) -> tuple:
-    """A list, tuple or array of a grid as a tuple of plain Python values."""
-    if isinstance(values, str) or not np.iterable(values):
-        raise checks.reject(name, repr(values), "a list of values", f"Write ({values!r},).")
-    if len(values) == 0 and name != "ranks":
-        raise checks.reject(name, "an empty list", "a list of at least one value")
-    return tuple(v.item() if isinstance(v, np.generic | np.ndarray) else v for v in values)
+def _together(devices: tuple[jax.Device, ...] | None) -> int | None:
+    """Items in one `vmap`: few on a CPU, where the slowest would hold up all others."""
+    return 8 if (devices or jax.local_devices())[0].platform == "cpu" else None
 
 
-def _hyperparameters(loss: str) -> tuple[str, ...]:
-    checks.check_choice("losses", loss, losses.LOSSES)
-    return {"label_smoothing": ("smoothing",), "focal": ("gamma",), "mse": ("scale", "target")}.get(
-        loss, ()
+def _theory_values(shape: Shape, items: dict[str, np.ndarray]) -> np.ndarray:
+    """f* of each item's problem where it has a symmetric minimiser, else NaN; each solved once."""
+    size = len(items["start"])
+    if not shape.balanced or shape.feature_dim < shape.num_classes - 1:
+        return np.full(size, np.nan)
+    names = [name for name in items if name not in ("requested_rank", "start", "minority_samples")]
+    columns = np.stack([items[name] for name in names], axis=1)
+    distinct, place = np.unique(columns, axis=0, return_inverse=True)
+    padded = distinct[np.minimum(np.arange(-(-len(distinct) // 16) * 16), len(distinct) - 1)]
+    traced = shape._replace(samples_per_class=None, compact=True, aim="minimizer")
+    values = parallel.sweep(
+        _theory(traced),
+        dict(zip(names, padded.T, strict=True)),
+        chunk=16,
+        backend="vmap",
     )
+    return values[place.reshape(-1)]
 
 
-def _problem(loss: str, K: int, d: int, n: int, item: dict[str, Any]) -> Problem:
-    hyperparameters = {name: item[name] for name in _hyperparameters(loss)}
-    decays = (item["lambda_w"], item["lambda_h"], item["lambda_b"])
-    return Problem(K, d, n, loss, *decays, hyperparameters)
+@functools.lru_cache(maxsize=64)
+def _theory(shape: Shape) -> Callable[[dict[str, Any]], jax.Array]:
+    def value(item: dict[str, Any]) -> jax.Array:
+        item = item | {"minority_samples": item["samples_per_class"]}
+        best = minimizer(problem_of(shape, item), compact=True)
+        return jnp.where(best.converged, best.value, math.nan)
+
+    return value
+
+
+@functools.lru_cache(maxsize=64)
+def _finder(shape: Shape, start_scale: float) -> Callable[[jax.Array, dict[str, Any]], Params]:
+    """A critical point of one item, in the precision at hand."""
+
+    def find(key: jax.Array, item: dict[str, jax.Array]) -> Params:
+        problem = problem_of(shape, item)
+        start = init(key, problem, start_scale, compact=shape.compact)
+        settings = {"aim": shape.aim, "columns": item["requested_rank"], "max_steps": _MAX_STEPS}
+        return solve(start, problem, **settings, gradient_tol=1e-4).params
+
+    return find
 
 
 @functools.lru_cache(maxsize=64)
 def _point(
-    shape: tuple[str, int, int, int], start_scale: float, dense_limit: int
-) -> Callable[[jax.Array, dict[str, jax.Array]], dict[str, jax.Array]]:
-    """The work of one item: solve, certify, compare with theory and with the dense spectrum."""
-    _, K, d, n = shape
-    dense = K * (d + 1) + K * n * d <= dense_limit
+    shape: Shape, start_scale: float, dense_limit: int
+) -> Callable[[jax.Array, dict[str, Any]], dict[str, jax.Array]]:
+    """The work of one item: solve, certify, count, compare with theory."""
 
-    def point(key: jax.Array, item: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        problem = _problem(*shape, item)
-        solution = critical_point(key, problem, item["requested_rank"], scale=start_scale)
-        certificate = certify(solution.params, problem, curvature_tol=_CURVATURE_TOL)
-        missing = jnp.asarray(math.nan)
-        row = {
-            name: missing if value is None else value
-            for name, value in vars(certificate).items()
-            if name != "escape_direction"
-        }
-        row |= {"steps": solution.steps, "converged": solution.converged}
-        row["theory_value"] = _theory_value(problem) if d >= K - 1 else missing
-        return row | (_dense_row(solution.params, problem) if dense else {})
+    def point(key: jax.Array, item: dict[str, Any]) -> dict[str, jax.Array]:
+        problem = problem_of(shape, item)
+        start = item.get("found")
+        if start is None:
+            start = init(key, problem, start_scale, compact=shape.compact)
+        found = solve(
+            start, problem, aim=shape.aim, columns=item["requested_rank"], max_steps=_MAX_STEPS
+        )
+        row = {"steps": found.steps, "converged": found.converged}
+        return row | _examined(found.params, problem) | _dense(found.params, problem, dense_limit)
 
     return point
 
 
-def _theory_value(problem: Problem) -> jax.Array:
-    best = minimizer(problem)
-    return jnp.where(best.converged, best.value, math.nan)
-
-
-def _dense_row(params: Params, problem: Problem) -> dict[str, jax.Array]:
-    hessian = curvature.hessian(objective, problem)
-    eigenvalues = jnp.linalg.eigvalsh(curvature.hessian_matrix(hessian, params))
-    counts = curvature.signs(eigenvalues, _CURVATURE_TOL * problem.mu)
-    return {
-        "smallest_eigenvalue": eigenvalues[0],
-        "negative": counts.negative,
-        "zero": counts.zero,
-        "positive": counts.positive,
+def _examined(params: Params, problem: Problem) -> dict[str, jax.Array]:
+    """Certificate and exact inertia."""
+    certificate = certify(params, problem, curvature_tol=_CURVATURE_TOL)
+    counts = inertia(params, problem, _CURVATURE_TOL)
+    below = count_below(params, problem, certificate.escape_value - counts.tolerance)
+    missing = jnp.asarray(math.nan)
+    row = {
+        name: missing if value is None else value
+        for name, value in vars(certificate).items()
+        if name != "escape_direction"
     }
+    row |= {"negative": counts.negative, "zero": counts.zero, "positive": counts.positive}
+    return row | {"below_escape": below}
+
+
+def _dense(params: Params, problem: Problem, limit: int) -> dict[str, jax.Array]:
+    """Smallest eigenvalue and index from the dense matrix, where it is small enough."""
+    sizes = problem.samples_per_class
+    if isinstance(sizes, jax.Array):  # traced: the dense matrix needs its sizes
+        return {}
+    K, d = problem.num_classes, problem.feature_dim
+    if K * (d + 1) + problem.num_samples * d > limit:
+        return {}
+    hessian = curvature.hessian(objective, problem)
+    matrix = curvature.hessian_matrix(hessian, expand(params, problem))
+    eigenvalues = jnp.linalg.eigvalsh(matrix)
+    counts = curvature.signs(eigenvalues, _CURVATURE_TOL * problem.mu)
+    return {"smallest_eigenvalue": eigenvalues[0], "dense_negative": counts.negative}

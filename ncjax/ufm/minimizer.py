@@ -15,6 +15,7 @@ entropy, smoothing and focal have m = 0; MSE takes a common component z > 0 when
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ from jaxtyping import Array, Bool, Float
 
 from ncjax import checks, frames
 from ncjax.types import Scalar
-from ncjax.ufm.problem import Params, Problem
+from ncjax.ufm.problem import Params, Problem, expand
 
 _STARTS = tuple(2.0**k for k in range(-5, 7))
 _STEPS = 80
@@ -56,18 +57,20 @@ class Minimizer:
     residual: jax.Array
 
 
-def minimizer(problem: Problem) -> Minimizer:
+def minimizer(problem: Problem, *, compact: bool = False) -> Minimizer:
     """Solves the two-scalar problem by safeguarded Newton from a dozen starts, keeping the best.
 
     Args:
         problem: balanced, with d >= K-1, or d >= K where the logits have a common component.
+        compact: give one feature a class, in min(d, K) dimensions, instead of all N d numbers.
 
     Returns:
         `Minimizer`. For cross entropy, label smoothing and MSE it is a global minimiser of the
         whole landscape (certify it to see); for focal and other losses the best symmetric point.
 
     Raises:
-        InputError: d is too small to hold the minimiser, or the problem is a batch (use `vmap`).
+        InputError: d is too small to hold the minimiser, classes are unequal, or the problem is a
+            batch (use `vmap`).
 
     Examples:
         >>> best = minimizer(Problem(4, 6, 3, "cross_entropy", 5e-3, 1e-3, 1e-2))
@@ -79,14 +82,21 @@ def minimizer(problem: Problem) -> Minimizer:
         raise _too_small(problem, K - 1, "its classifier is a simplex ETF of rank K-1")
     if np.ndim(problem.tau):
         raise checks.reject("lambdas", f"shape {problem.tau.shape}", "scalars", "Use `vmap`.")
-    best = _minimizer(problem)
+    if not problem.balanced:
+        raise checks.reject(
+            "samples_per_class",
+            problem.samples_per_class,
+            "one number",
+            "Unequal classes have no symmetric minimiser: use `solve`.",
+        )
+    best = _minimizer(problem, compact)
     if d < K and checks.is_concrete(best.common) and np.any(np.asarray(best.common) != 0):
         raise _too_small(problem, K, "its logits have a common component, so its rank is K")
     return best
 
 
-@jax.jit
-def _minimizer(problem: Problem) -> Minimizer:
+@functools.partial(jax.jit, static_argnums=1)
+def _minimizer(problem: Problem, compact: bool) -> Minimizer:
     K, d = problem.num_classes, problem.feature_dim
     s, m = _solve(problem)
     common, bias = _split_common(m, problem)
@@ -97,7 +107,7 @@ def _minimizer(problem: Problem) -> Minimizer:
         logit_gap=s,
         common=common,
         bias=bias,
-        params=_explicit_params(s, common, bias, problem),
+        params=_explicit_params(s, common, bias, problem, compact),
         converged=(residual <= tolerance) & ((common == 0) | (d >= K)),
         residual=residual,
     )
@@ -242,13 +252,16 @@ def _safe_sqrt(x: Scalar) -> Scalar:
     return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0)
 
 
-def _explicit_params(s: Scalar, common: Scalar, bias: Scalar, problem: Problem) -> Params:
+def _explicit_params(
+    s: Scalar, common: Scalar, bias: Scalar, problem: Problem, compact: bool
+) -> Params:
     """Balanced factors of Zbar: W W' = sqrt(n lambda_h / lambda_w) |Zbar|, h = sqrt(...) w."""
-    K, d, n = problem.num_classes, problem.feature_dim, problem.samples_per_class
+    K, n = problem.num_classes, problem.class_sizes[0]
+    d = min(problem.feature_dim, K)
     ratio = jnp.sqrt(problem.lambda_w / (n * problem.lambda_h))
     zero_sum = _safe_sqrt(s) * frames.zero_sum_isometry(K, d)
-    ones = jnp.full((K, min(K, d)), 1 / K)
-    ones = _safe_sqrt(jnp.abs(common)) * jnp.pad(ones, ((0, 0), (0, d - min(K, d))))
+    ones = _safe_sqrt(jnp.abs(common)) * jnp.full((K, d), 1 / K)
     W = (zero_sum + ones) / jnp.sqrt(ratio)
     class_features = ratio * (zero_sum + jnp.sign(common) * ones) / jnp.sqrt(ratio)
-    return Params(W=W, H=jnp.repeat(class_features, n, axis=0), b=jnp.full(K, bias))
+    params = Params(W=W, H=class_features, b=jnp.full(K, bias))
+    return params if compact else expand(params, problem)

@@ -17,6 +17,7 @@ GRID = ufm.Grid(
     scale=(1.0, 3.0),
     ranks=(0, 1, 2, 3, 4),
     starts=2,
+    dense_limit=500,
 )
 
 

@@ -35,7 +35,7 @@ def test_no_point_is_below_the_bound_of_any_other_and_the_minimizer_attains_it(l
 
 def test_the_bound_holds_below_d_equal_k_minus_one():
     problem = ufm.Problem(5, 2, 3, "cross_entropy", 5e-3, 1e-3, 1e-2)
-    found = ufm.minimize(ufm.init(jax.random.key(0), problem), problem)
+    found = ufm.solve(ufm.init(jax.random.key(0), problem), problem)
     wide = ufm.minimizer(ufm.Problem(5, 5, 3, "cross_entropy", 5e-3, 1e-3, 1e-2)).value
     assert (
         ufm.lower_bound(found.params, problem)

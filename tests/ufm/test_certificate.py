@@ -68,7 +68,7 @@ def test_planted_wrong_points_are_not_certified(loss):
 
 def test_a_minimum_in_too_few_dimensions_stays_inconclusive():
     problem = ufm.Problem(5, 3, 3, "cross_entropy", 5e-3, 1e-3, 1e-2)
-    found = ufm.minimize(ufm.init(jax.random.key(0), problem), problem)
+    found = ufm.solve(ufm.init(jax.random.key(0), problem), problem)
     certificate = ufm.certify(found.params, problem)
     assert certificate.label == "inconclusive"
     assert certificate.gap > 1e-3

@@ -6,6 +6,7 @@ import scipy.special
 
 from ncjax import ufm
 from ncjax.checks import InputError
+from ncjax.ufm.problem import norm
 
 
 def test_the_objective_is_that_of_the_paper():
@@ -49,6 +50,8 @@ def test_a_loss_of_ones_own_is_taken():
         ((1, 4, 2, "cross_entropy", 0.1, 0.1, 0.1), "`num_classes`.*got 1"),
         ((3, 0, 2, "cross_entropy", 0.1, 0.1, 0.1), "`feature_dim`"),
         ((3, 4, 2.5, "cross_entropy", 0.1, 0.1, 0.1), "`samples_per_class`.*integer"),
+        ((3, 4, (2, 0, 1), "cross_entropy", 0.1, 0.1, 0.1), "`samples_per_class`.*got 0"),
+        ((3, 4, (2, 1), "cross_entropy", 0.1, 0.1, 0.1), r"`samples_per_class`.*\(2,\).*\[K\]"),
         ((3, 4, 2, "hinge", 0.1, 0.1, 0.1), "`loss`.*'cross_entropy'"),
         ((3, 4, 2, "cross_entropy", -0.1, 0.1, 0.1), "`lambda_w`.*-0.1.*greater than 0"),
         ((3, 4, 2, "cross_entropy", 0.1, 0.0, 0.1), "`lambda_h`.*greater than 0"),
@@ -63,7 +66,7 @@ def test_bad_problems_are_refused_by_name(arguments, message):
 
 
 @pytest.mark.usefixtures("no_type_checks")
-@pytest.mark.parametrize("function", [ufm.certify, ufm.minimize, ufm.lower_bound])
+@pytest.mark.parametrize("function", [ufm.certify, ufm.solve, ufm.lower_bound])
 def test_params_of_another_problem_are_refused_by_name(function):
     problem = ufm.Problem(3, 4, 2, "cross_entropy", 0.1, 0.1, 0.1)
     good = ufm.init(jax.random.key(0), problem)
@@ -71,3 +74,30 @@ def test_params_of_another_problem_are_refused_by_name(function):
         function(ufm.Params(good.W, good.H.T, good.b), problem)
     with pytest.raises(InputError, match=r"`params.W`.*NaN"):
         function(ufm.Params(good.W.at[1, 2].set(jnp.nan), good.H, good.b), problem)
+
+
+def test_a_compact_point_has_the_objective_gradient_and_norm_of_its_whole():
+    for sizes in (3, (2, 1, 4)):
+        problem = ufm.Problem(3, 5, sizes, "focal", 0.1, 0.2, 0.3, {"gamma": 2.0})
+        compact = ufm.init(jax.random.key(0), problem, compact=True)
+        whole = ufm.expand(compact, problem)
+        assert whole.H.shape == (problem.num_samples, 5)
+        value = ufm.objective(whole, problem)
+        np.testing.assert_allclose(ufm.objective(compact, problem), value, rtol=1e-14)
+        expanded = ufm.expand(ufm.gradient(compact, problem), problem)
+        for one, two in zip(
+            jax.tree.leaves(expanded), jax.tree.leaves(ufm.gradient(whole, problem)), strict=True
+        ):
+            np.testing.assert_allclose(one, two, atol=1e-15)
+        direction = ufm.gradient(compact, problem)
+        np.testing.assert_allclose(
+            norm(direction, problem), norm(ufm.expand(direction, problem), problem), rtol=1e-14
+        )
+
+
+def test_equal_sizes_are_one_number_and_traced_ones_need_compact_points():
+    assert ufm.Problem(3, 4, (2, 2, 2), "mse", 0.1, 0.1, 0.1).samples_per_class == 2
+    problem = ufm.Problem(3, 4, jnp.asarray(2), "mse", 0.1, 0.1, 0.1)
+    compact = ufm.init(jax.random.key(0), problem, compact=True)
+    with pytest.raises(InputError, match="`samples_per_class`.*expand"):
+        ufm.expand(compact, problem)
