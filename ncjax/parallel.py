@@ -224,7 +224,8 @@ def sweep(
         checks.check_count("together", together, 1)
     devices = tuple(jax.local_devices() if devices is None else devices)
     shards = 1 if backend == "vmap" else len(devices)
-    per_call = -(-chunk // shards) * shards
+    unit = shards * (together or 1)  # a remainder would be compiled on its own
+    per_call = -(-chunk // unit) * unit
     work = _per_device(fn, key is not None, together)
     run = across_devices(work, in_axes=(None, 0, 0), backend=backend, devices=devices)
     parts = []

@@ -55,7 +55,7 @@ def count_below(params: Params, problem: Problem, shift: Scalar) -> Int[Array, "
     """
     check_params(params, problem)
     checks.check_finite("shift", shift)
-    return _counts_below(params, problem, jnp.asarray(shift)[None])[0]
+    return counts_below(params, problem, jnp.asarray(shift)[None])[0]
 
 
 def inertia(params: Params, problem: Problem, tol: Scalar = 1e-6) -> Signs:
@@ -84,15 +84,23 @@ def inertia(params: Params, problem: Problem, tol: Scalar = 1e-6) -> Signs:
     checks.check_range("tol", tol, 0.0, closed=False)
     check_params(params, problem)
     width = tol * problem.mu
-    below, not_above = _counts_below(params, problem, jnp.stack([-width, width]))
+    below, not_above = counts_below(params, problem, jnp.stack([-width, width]))
+    return signs_from(below, not_above, problem, width)
+
+
+def signs_from(
+    below: Int[Array, ""], not_above: Int[Array, ""], problem: Problem, width: Scalar
+) -> Signs:
+    """`Signs` from the counts below -width and below width."""
     total = problem.num_classes * (problem.feature_dim + 1)
     total = total + problem.num_samples * problem.feature_dim
     positive = jnp.asarray(total).astype(below.dtype) - not_above
-    return Signs(below, not_above - below, positive, width)
+    return Signs(below, not_above - below, positive, jnp.asarray(width))
 
 
 @jax.jit
-def _counts_below(params: Params, problem: Problem, shifts: Float[Array, " s"]) -> Int[Array, " s"]:
+def counts_below(params: Params, problem: Problem, shifts: Float[Array, " s"]) -> Int[Array, " s"]:
+    """`count_below` at several shifts, unchecked: the blocks are diagonalised once."""
     pieces = arrows.arrow(params, problem)
     curvatures, vectors = _diagonal_blocks(pieces)
     columns = problem.feature_dim - params.W.shape[1]
@@ -259,7 +267,7 @@ def _bracket(params: Params, problem: Problem, index: jax.Array) -> Float[Array,
 
     def halve(_: Any, ends: jax.Array) -> jax.Array:
         middle = ends.mean()
-        above = _counts_below(params, problem, middle[None])[0] <= place
+        above = counts_below(params, problem, middle[None])[0] <= place
         return jnp.where(above, jnp.stack([middle, ends[1]]), jnp.stack([ends[0], middle]))
 
     return jax.lax.fori_loop(0, steps, halve, jnp.stack([-bound, bound]))

@@ -23,7 +23,7 @@ from ncjax import checks, curvature, parallel, progress, runs
 from ncjax.curvature import Verdict
 from ncjax.ufm.certificate import certify
 from ncjax.ufm.grid import Grid, Shape, problem_of
-from ncjax.ufm.inertia import count_below, inertia
+from ncjax.ufm.inertia import counts_below, signs_from
 from ncjax.ufm.minimizer import minimizer
 from ncjax.ufm.newton import solve
 from ncjax.ufm.problem import Params, Problem, expand, init, objective
@@ -265,8 +265,10 @@ def _point(
 def _examined(params: Params, problem: Problem) -> dict[str, jax.Array]:
     """Certificate and exact inertia."""
     certificate = certify(params, problem, curvature_tol=_CURVATURE_TOL)
-    counts = inertia(params, problem, _CURVATURE_TOL)
-    below = count_below(params, problem, certificate.escape_value - counts.tolerance)
+    width = _CURVATURE_TOL * problem.mu
+    shifts = jnp.stack([-width, width, certificate.escape_value - width])
+    below, not_above, below_escape = counts_below(params, problem, shifts)
+    counts = signs_from(below, not_above, problem, width)
     missing = jnp.asarray(math.nan)
     row = {
         name: missing if value is None else value
@@ -274,7 +276,7 @@ def _examined(params: Params, problem: Problem) -> dict[str, jax.Array]:
         if name != "escape_direction"
     }
     row |= {"negative": counts.negative, "zero": counts.zero, "positive": counts.positive}
-    return row | {"below_escape": below}
+    return row | {"below_escape": below_escape}
 
 
 def _dense(params: Params, problem: Problem, limit: int) -> dict[str, jax.Array]:

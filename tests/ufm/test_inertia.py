@@ -44,8 +44,17 @@ def points(problem, *, compact=False):
     return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), random, solved)
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("loss", ["cross_entropy", "label_smoothing", "focal", "mse"])
+@pytest.mark.parametrize(
+    ("loss", "size"),
+    [
+        ("cross_entropy", SIZES[0]),
+        ("cross_entropy", SIZES[1]),
+        ("label_smoothing", SIZES[3]),
+        ("focal", SIZES[2]),
+        ("focal", SIZES[3]),
+        ("mse", SIZES[2]),
+    ],
+)
 def test_counts_equal_those_of_the_dense_spectrum(loss, size):
     problem = make(loss, size)
     shifts = jnp.array([-0.3, -1e-2, -1e-5, 1e-5, 3e-3, 0.02, 0.4])
@@ -57,8 +66,9 @@ def test_counts_equal_those_of_the_dense_spectrum(loss, size):
     np.testing.assert_array_equal(counted, expected)
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "focal", "mse"])
-@pytest.mark.parametrize("size", [(4, 6, 3), (3, 5, (1, 3, 2))])
+@pytest.mark.parametrize(
+    ("loss", "size"), [("cross_entropy", (4, 6, 3)), ("focal", (3, 5, (1, 3, 2)))]
+)
 def test_a_compact_point_counts_as_its_whole(loss, size):
     problem = make(loss, size)
     compact = ufm.init(jax.random.key(3), problem, 1.5, compact=True)
@@ -84,7 +94,7 @@ def test_inertia_at_the_minimiser_counts_the_rotations_as_zeros():
     assert counts.negative + counts.zero + counts.positive == 4 * 7 + 12 * 6
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "focal", "mse"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "focal"])
 def test_eigenpairs_by_place_agree_with_the_dense_spectrum(loss):
     problem = make(loss, (3, 4, (2, 1, 2)))
     batch = points(problem)
