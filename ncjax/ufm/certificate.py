@@ -179,11 +179,11 @@ def _certify(
     )
 
 
-def escape_eigenvalue(sigma: Scalar, problem: Problem) -> Scalar:
-    """The lower eigenvalue of the escape law for a singular value sigma of G (module docstring)."""
+def escape_eigenvalues(sigma: Array, problem: Problem) -> tuple[Array, Array]:
+    """The two eigenvalues of the escape law for singular values sigma of G (module docstring)."""
     mean = (problem.lambda_w + problem.lambda_h) / 2
-    half_difference = (problem.lambda_w - problem.lambda_h) / 2
-    return mean - jnp.hypot(half_difference, sigma)
+    half = jnp.hypot(jnp.asarray((problem.lambda_w - problem.lambda_h) / 2), sigma)
+    return mean - half, mean + half
 
 
 def _is_minimum(value: Scalar, gap: Scalar | None, tol: Scalar, problem: Problem) -> jax.Array:

@@ -36,6 +36,7 @@ from jaxtyping import Array, Float
 
 from ncjax import checks
 from ncjax.types import Scalar
+from ncjax.ufm.certificate import escape_eigenvalues
 from ncjax.ufm.minimizer import minimizer
 from ncjax.ufm.problem import Problem
 
@@ -196,12 +197,6 @@ def _scales(problem: Problem, gap: jax.Array, common: jax.Array) -> tuple[jax.Ar
     return s / ratio, z / ratio, s * ratio, jnp.sign(common) * z * ratio
 
 
-def _pair(problem: Problem, sigma: jax.Array) -> jax.Array:
-    mean = (problem.lambda_w + problem.lambda_h) / 2
-    half = jnp.hypot(jnp.asarray((problem.lambda_w - problem.lambda_h) / 2), sigma)
-    return jnp.stack([mean - half, mean + half])
-
-
 def _unused(problem: Problem, loss: _Loss) -> jax.Array:
     """Pairs of the gradient's singular values on 1-perp and on 1, and lambda_h."""
     K, N = problem.num_classes, problem.num_samples
@@ -209,7 +204,8 @@ def _unused(problem: Problem, loss: _Loss) -> jax.Array:
     across = jnp.abs(loss.slope_true - loss.slope_other) / size
     along = jnp.abs(loss.slope_true + (K - 1) * loss.slope_other) / size
     alone = jnp.asarray(problem.lambda_h, size.dtype)[None]
-    return jnp.concatenate([_pair(problem, across), _pair(problem, along), alone])
+    pairs = [*escape_eigenvalues(across, problem), *escape_eigenvalues(along, problem)]
+    return jnp.concatenate([jnp.stack(pairs), alone])
 
 
 def _form(loss: _Loss, sums: jax.Array, products: jax.Array, true: jax.Array) -> jax.Array:
@@ -359,4 +355,5 @@ def _escape_rate(problem: Problem) -> jax.Array:
     bias = step(jax.lax.stop_gradient(bias), problem)
     loss = _loss_at(problem, bias, bias)
     size = jnp.sqrt(jnp.asarray(problem.num_samples * K).astype(bias.dtype))
-    return -_pair(problem, jnp.abs(loss.slope_true - loss.slope_other) / size)[0]
+    sigma = jnp.abs(loss.slope_true - loss.slope_other) / size
+    return -escape_eigenvalues(sigma, problem)[0]

@@ -24,6 +24,7 @@ from ncjax import checks
 from ncjax.curvature import Signs
 from ncjax.types import Scalar
 from ncjax.ufm import arrow as arrows
+from ncjax.ufm.certificate import escape_eigenvalues
 from ncjax.ufm.problem import (
     Params,
     Problem,
@@ -167,10 +168,9 @@ def _of_a_zero_column(pieces: arrows.Arrow, problem: Problem, shift: jax.Array) 
     """How many of the K + N eigenvalues of an unused feature column lie below the shift."""
     g = pieces.gradients / jnp.sqrt(pieces.multiplicity)[:, None]
     sigma = jnp.linalg.svd(g, compute_uv=False)
-    mean = (problem.lambda_w + problem.lambda_h) / 2
-    half = jnp.hypot((problem.lambda_w - problem.lambda_h) / 2, sigma)
+    low, high = escape_eigenvalues(sigma, problem)
     others = problem.num_samples - problem.num_classes
-    count = _number(mean - half < shift) + _number(mean + half < shift)
+    count = _number(low < shift) + _number(high < shift)
     return count + others * _number(jnp.asarray(problem.lambda_h < shift))
 
 
