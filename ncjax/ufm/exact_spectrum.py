@@ -95,7 +95,8 @@ def spectrum_at_minimizer(problem: Problem) -> ExactSpectrum:
         >>> with jax.enable_x64(True):
         ...     problem = Problem(1000, 2048, 1300, "cross_entropy", 1e-6, 1e-6, 1e-4)
         ...     spectrum = spectrum_at_minimizer(problem)    # of 2.7 billion eigenvalues
-        >>> int(spectrum.multiplicities.sum()) == 1000 * 2049 + 1300 * 1000 * 2048
+        ...     count = int(spectrum.multiplicities.sum())
+        >>> count == 1000 * 2049 + 1300 * 1000 * 2048
         True
     """
     best = minimizer(problem, compact=True)
