@@ -23,7 +23,7 @@ def x64() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="module")
 def _forget_compiled_programs() -> Iterator[None]:
-    """Each program maps memory, and a process may have only so many maps: else workers crash."""
+    """Compiled programs pile up: workers that kept them all grew to 5 GB, and some crashed."""
     yield
     jax.clear_caches()
     gc.collect()
