@@ -1,4 +1,4 @@
-r"""The losses of the three neural-collapse papers: one value per example, any leading axes.
+r"""The losses of the three neural-collapse papers, and some more: one value per example.
 
 With logits :math:`z \in R^K` and true class :math:`y` (2105.02375, 2203.01238, 2210.02192):
 
@@ -7,6 +7,15 @@ cross entropy      :math:`-\log p_y`, :math:`p = \mathrm{softmax}(z)`
 label smoothing    :math:`-\sum_j t_j \log p_j`, :math:`t = (1 - \alpha) e_y + \alpha / K`
 focal              :math:`-(1 - p_y)^\gamma \log p_y`
 (rescaled) MSE     :math:`\frac12 [\kappa (z_y - M)^2 + \sum_{j \ne y} z_j^2]`
+=================  ================================================================================
+
+Others that people use, for comparison (`ncjax.ufm.check_contrastive` tells which of them lead to
+the same geometry):
+
+=================  ================================================================================
+poly-1             :math:`-\log p_y + \epsilon (1 - p_y)`
+squared hinge      :math:`\sum_{j \ne y} \max(0, m - (z_y - z_j))^2`
+logit norm         cross entropy of :math:`z / (||z|| T)`
 =================  ================================================================================
 
 The mean over examples is the caller's. Every loss is finite, with finite gradients, at extreme
@@ -28,6 +37,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 
 import jax
@@ -126,20 +136,127 @@ def mse(logits: Logits, labels: Labels, scale: Scalar = 1.0, target: Scalar = 1.
     return 0.5 * (scale * jnp.square(_at_label(logits, labels) - target) + wrong)
 
 
+def poly1(logits: Logits, labels: Labels, epsilon: Scalar = 1.0) -> Values:
+    r"""Poly-1 :math:`-\log p_y + \epsilon (1 - p_y)` (Leng et al. 2022, 2204.12511).
+
+    Args:
+        logits: `[..., K]`.
+        labels: integers in 0 .. K-1, `[...]`.
+        epsilon: at least -1 (0 is cross entropy). Up to 1 the loss is convex along equal wrong
+            logits, whatever K.
+
+    Returns:
+        One value per example, `[...]`.
+
+    Raises:
+        InputError: as `cross_entropy`, or `epsilon` is below -1.
+    """
+    _check_hyperparameter("epsilon", epsilon)
+    against = _log_odds_against(*_checked(logits, labels))
+    return jax.nn.softplus(against) + epsilon * jax.nn.sigmoid(against)
+
+
+def squared_hinge(logits: Logits, labels: Labels, margin: Scalar = 1.0) -> Values:
+    r"""Squared hinge :math:`\sum_{j \ne y} \max(0, m - (z_y - z_j))^2` (Weston and Watkins' sum).
+
+    Args:
+        logits: `[..., K]`.
+        labels: integers in 0 .. K-1, `[...]`.
+        margin: m > 0.
+
+    Returns:
+        One value per example, `[...]`.
+
+    Raises:
+        InputError: as `cross_entropy`, or `margin` is not positive.
+    """
+    _check_hyperparameter("margin", margin)
+    logits, labels = _checked(logits, labels)
+    short = jnp.maximum(margin - _at_label(logits, labels)[..., None] + logits, 0)
+    return jnp.where(_is_true_class(logits, labels), 0, jnp.square(short)).sum(-1)
+
+
+def logit_norm(logits: Logits, labels: Labels, temperature: Scalar = 0.1) -> Values:
+    r"""Cross entropy of logits on a sphere, :math:`z / (||z|| T)` (Wei et al. 2022, 2205.09310).
+
+    Weight decay costs it nothing: with smaller W and H the logits keep their direction, so the
+    unconstrained feature model has no minimiser under this loss.
+
+    Args:
+        logits: `[..., K]`.
+        labels: integers in 0 .. K-1, `[...]`.
+        temperature: T > 0.
+
+    Returns:
+        One value per example, `[...]`.
+
+    Raises:
+        InputError: as `cross_entropy`, or `temperature` is not positive.
+    """
+    _check_hyperparameter("temperature", temperature)
+    logits, labels = _checked(logits, labels)
+    largest = jax.lax.stop_gradient(jnp.abs(logits).max(-1, keepdims=True))
+    scaled = logits / jnp.where(
+        largest > 0, largest, 1
+    )  # whose squares neither vanish nor overflow
+    squares = jnp.square(scaled).sum(-1, keepdims=True)
+    length = jnp.sqrt(jnp.where(squares > 0, squares, 1))
+    return jax.nn.softplus(_log_odds_against(scaled / (length * temperature), labels))
+
+
 LOSSES: dict[str, Loss] = {
     "cross_entropy": cross_entropy,
     "label_smoothing": label_smoothing,
     "focal": focal,
     "mse": mse,
+    "poly1": poly1,
+    "squared_hinge": squared_hinge,
+    "logit_norm": logit_norm,
 }
 
 
-def get(name: str | Loss, **hyperparameters: Scalar) -> Loss:
+# Where hyperparameters may lie: least value, whether it is allowed, and what they stay below.
+_RANGES = {
+    "smoothing": (0.0, True, 1.0),
+    "gamma": (0.0, True, math.inf),
+    "epsilon": (-1.0, True, math.inf),
+    "scale": (0.0, False, math.inf),
+    "target": (0.0, False, math.inf),
+    "margin": (0.0, False, math.inf),
+    "temperature": (0.0, False, math.inf),
+}
+
+
+def register(name: str, loss: Loss) -> None:
+    """Makes a loss of your own known by a name, for sweeps, configs and tables.
+
+    Args:
+        name: not that of another loss. To register the same function again does nothing.
+        loss: a per-example function `(logits, labels, **hyperparameters)`.
+
+    Raises:
+        InputError: the name is another loss's.
+    """
+    if LOSSES.setdefault(name, loss) is not loss:
+        raise checks.reject("name", repr(name), "a name that no other loss has")
+
+
+def hyperparameters(name: str) -> tuple[str, ...]:
+    """The names of a loss's hyperparameters, in the order of its signature.
+
+    Raises:
+        InputError: unknown name.
+    """
+    checks.check_choice("loss", name, LOSSES)
+    return tuple(inspect.signature(LOSSES[name]).parameters)[2:]
+
+
+def get(name: str | Loss, **keywords: Scalar) -> Loss:
     """Looks a loss up by name and fixes its hyperparameters.
 
     Args:
         name: a key of `LOSSES`, or any function `(logits, labels, **hyperparameters)` of your own.
-        **hyperparameters: keywords of that loss; numbers or (traced) scalars.
+        **keywords: hyperparameters of that loss; numbers or (traced) scalars.
 
     Returns:
         A function `(logits, labels) -> values` per example.
@@ -149,22 +266,20 @@ def get(name: str | Loss, **hyperparameters: Scalar) -> Loss:
             have or that is out of its range.
     """
     if callable(name):
-        return functools.partial(name, **hyperparameters)
-    checks.check_choice("loss", name, LOSSES)
-    known = set(inspect.signature(LOSSES[name]).parameters) - {"logits", "labels"}
-    for keyword in hyperparameters:
+        return functools.partial(name, **keywords)
+    known = hyperparameters(name)
+    for keyword, value in keywords.items():
         if keyword not in known:
             accepted = f"one of {sorted(known)}" if known else "absent: this loss has none"
             raise checks.reject(f"hyperparameters of {name}", repr(keyword), accepted)
-        _check_hyperparameter(keyword, hyperparameters[keyword])
-    return functools.partial(LOSSES[name], **hyperparameters)
+        _check_hyperparameter(keyword, value)
+    return functools.partial(LOSSES[name], **keywords)
 
 
 def _check_hyperparameter(name: str, value: Scalar) -> None:
-    if name == "smoothing":
-        checks.check_range(name, value, 0.0, 1.0)
-    else:
-        checks.check_range(name, value, 0.0, closed=name == "gamma")
+    if name in _RANGES:
+        low, closed, high = _RANGES[name]
+        checks.check_range(name, value, low, high, closed=closed)
 
 
 def _checked(logits: Logits, labels: Labels) -> tuple[jax.Array, jax.Array]:

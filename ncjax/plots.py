@@ -11,9 +11,10 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ncjax import curvature, runs
 
@@ -28,7 +29,7 @@ LOSS_NAMES = {
 }
 _PROBLEM = ("loss", "num_classes", "feature_dim", "samples_per_class", "minority_samples")
 _PROBLEM += ("lambda_w", "lambda_h", "lambda_b", "smoothing", "gamma", "scale", "target")
-_STYLE = {
+STYLE = {
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.spines.top": False,
@@ -61,7 +62,7 @@ def critical_points(table: pd.DataFrame, path: Path) -> None:
     )
     kinds = list(dict.fromkeys(shown["loss"]))
     ranks = sorted(shown["rank"].unique())
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2.0 * len(kinds) + 1.3, 2.7), layout="constrained")
         axes = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
         for ax, loss in zip(axes, kinds, strict=True):
@@ -89,7 +90,7 @@ def critical_points(table: pd.DataFrame, path: Path) -> None:
         axes[0].set_ylim(2 * min(shown["curvature"].min(), -0.1), 0.5)
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, title="rank of W", loc="outside right center")
-        figure.savefig(path)
+        save(figure, path)
 
 
 def collapse_curves(tables: Mapping[str, pd.DataFrame], path: Path) -> None:
@@ -105,7 +106,7 @@ def collapse_curves(tables: Mapping[str, pd.DataFrame], path: Path) -> None:
         "nc3_self_duality": "NC3: self-duality\n" + r"$\|W/\|W\|_F - M/\|M\|_F\|_F^2$",
         "nc4_disagreement": "NC4: not in the class\nof the nearest mean",
     }
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.2, 2.7), layout="constrained")
         for ax, (column, title) in zip(figure.subplots(1, 4), panels.items(), strict=True):
             for number, (name, table) in enumerate(tables.items()):
@@ -116,13 +117,13 @@ def collapse_curves(tables: Mapping[str, pd.DataFrame], path: Path) -> None:
             ax.set_xscale("log")
             if column == "nc4_disagreement":
                 ax.set_yscale("symlog", linthresh=1e-3)
-                ax.set_ylim(bottom=-1e-4)
+                ax.set_ylim(-1e-4, 1.5 * ax.dataLim.y1)
             else:
                 ax.set_yscale("log")
-                ax.yaxis.set_minor_formatter(NullFormatter())
+                _label_few_decades(ax.yaxis)
         handles, names = ax.get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=len(tables))
-        figure.savefig(path)
+        save(figure, path)
 
 
 def gram_matrices(means: Mapping[str, np.ndarray], path: Path) -> None:
@@ -137,7 +138,7 @@ def gram_matrices(means: Mapping[str, np.ndarray], path: Path) -> None:
     etf = np.full((num_classes, num_classes), -1 / (num_classes - 1))
     np.fill_diagonal(etf, 1)
     panels["simplex ETF"] = etf
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(1.75 * len(panels) + 0.7, 2.2), layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for ax, (title, cosines) in zip(axes, panels.items(), strict=True):
@@ -148,7 +149,7 @@ def gram_matrices(means: Mapping[str, np.ndarray], path: Path) -> None:
             ax.set_title(f"{title}\n{spread}")
         axes[0].set_ylabel("class")
         figure.colorbar(image, ax=axes, label="cosine of centred class means", shrink=0.9)
-        figure.savefig(path)
+        save(figure, path)
 
 
 def measurement(
@@ -164,7 +165,7 @@ def measurement(
     """
     frames = {"centred class means": means} | ({} if W is None else {"centred classifier W": W})
     count = len(frames) + (margins is not None)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2.9 * count + 0.4, 2.7), layout="constrained")
         axes = figure.subplots(1, count, squeeze=False)[0]
         for ax, (title, rows) in zip(axes, frames.items(), strict=False):
@@ -180,7 +181,7 @@ def measurement(
             ax.set_title(f"cosine margin of each sample\ndashed: {best:.3f}, exact collapse")
             ax.set_xlabel("cosine margin")
             ax.set_ylabel("samples")
-        figure.savefig(path)
+        save(figure, path)
 
 
 def spectral_densities(blocks: Mapping[str, Mapping[str, Any]], path: Path) -> None:
@@ -193,14 +194,14 @@ def spectral_densities(blocks: Mapping[str, Mapping[str, Any]], path: Path) -> N
         blocks: as in `spectrum.json`, by the block's name.
         path: where the PNG goes.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 2.4 * len(blocks) + 0.3), layout="constrained")
         axes = figure.subplots(len(blocks), 1, squeeze=False)[:, 0]
         for ax, (name, block) in zip(axes, blocks.items(), strict=True):
             _density(ax, name, block)
         axes[-1].set_xlabel("eigenvalue of the Hessian")
         axes[0].legend(loc="upper right")
-        figure.savefig(path)
+        save(figure, path)
 
 
 def _density(ax: Axes, name: str, block: Mapping[str, Any]) -> None:
@@ -256,6 +257,25 @@ def training_figures(folders: Mapping[str, Path], target: Path) -> list[Path]:
         {name: np.load(folder / "collapse.npz")["means"] for name, folder in folders.items()}, gram
     )
     return [curves, gram]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a PNG that depends on nothing but what is drawn.
+
+    Args:
+        figure: the figure.
+        path: where the PNG goes.
+    """
+    figure.savefig(path, metadata={"Software": None})
+
+
+def _label_few_decades(axis: Axis) -> None:
+    """Numbers at 2 and 5 too where a logarithmic axis spans less than two decades."""
+    low, high = axis.get_view_interval()
+    few = high < 100 * low
+    axis.set_minor_formatter(
+        FuncFormatter(lambda x, _: f"{x:.2g}" if few and f"{x:e}"[0] in "25" else "")
+    )
 
 
 def _curve(ax: Axes, table: pd.DataFrame, column: str, name: str, number: int) -> None:

@@ -16,6 +16,9 @@ CASES = [
     ("focal", {"gamma": 0.5}),
     ("mse", {}),
     ("mse", {"scale": 5.0, "target": 15.0}),
+    ("poly1", {"epsilon": 2.0}),
+    ("squared_hinge", {"margin": 1.5}),
+    ("logit_norm", {"temperature": 0.5}),
 ]
 
 
@@ -27,6 +30,14 @@ def reference(name: str, logits: np.ndarray, label: int, hp: dict[str, float]) -
         return -log_p[label]
     if name == "label_smoothing":
         return -((1 - hp["smoothing"]) * one_hot + hp["smoothing"] / K) @ log_p
+    if name == "poly1":
+        return -log_p[label] + hp["epsilon"] * (1 - np.exp(log_p[label]))
+    if name == "squared_hinge":
+        short = np.maximum(0, hp["margin"] - logits[label] + logits)
+        return (np.delete(short, label) ** 2).sum()
+    if name == "logit_norm":
+        unit = logits / np.linalg.norm(logits) / hp["temperature"]
+        return -scipy.special.log_softmax(unit)[label]
     if name == "focal":
         return -((1 - np.exp(log_p[label])) ** hp["gamma"]) * log_p[label]
     weight = np.where(one_hot == 1, hp.get("scale", 1.0), 1.0)
@@ -104,6 +115,20 @@ def test_get_takes_a_function_of_ones_own():
     assert own(jnp.array([3.0, 0.0]), jnp.array(1.0)) == 9.0
 
 
+def test_a_registered_loss_is_known_by_its_name_and_no_name_is_taken_twice(monkeypatch):
+    def own(z, y, gamma=1.0):
+        return gamma * losses.cross_entropy(z, y)
+
+    monkeypatch.setattr(losses, "LOSSES", dict(losses.LOSSES))
+    losses.register("own", own)
+    losses.register("own", own)
+    assert losses.hyperparameters("own") == ("gamma",)
+    z = jnp.array([1.0, 0.0])
+    assert losses.get("own", gamma=3.0)(z, 0) == 3 * losses.cross_entropy(z, 0)
+    with pytest.raises(InputError, match="`name`.*'mse'"):
+        losses.register("mse", own)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -117,6 +142,9 @@ def test_get_takes_a_function_of_ones_own():
         (lambda: losses.label_smoothing(jnp.zeros(3), 0, smoothing=1.0), "`smoothing`"),
         (lambda: losses.mse(jnp.zeros(3), 0, scale=0.0), "`scale`.*greater than 0"),
         (lambda: losses.mse(jnp.zeros(3), 0, target=-2.0), "`target`"),
+        (lambda: losses.poly1(jnp.zeros(3), 0, epsilon=-1.5), "`epsilon`.*at least -1"),
+        (lambda: losses.squared_hinge(jnp.zeros(3), 0, margin=0.0), "`margin`"),
+        (lambda: losses.logit_norm(jnp.zeros(3), 0, temperature=0.0), "`temperature`"),
     ],
 )
 @pytest.mark.usefixtures("no_type_checks")

@@ -8,8 +8,8 @@ import enum
 class Verdict(enum.IntEnum):
     """A conclusion about a point; an integer, so that it passes through `jit` and `vmap`.
 
-    The first four follow from first and second derivatives alone. The last two need knowledge of
-    the whole landscape and are issued by `ncjax.ufm.certify` only.
+    The first four follow from first and second derivatives alone. The others need knowledge of the
+    whole landscape, or of its symmetries, and are issued by `ncjax.ufm` only.
 
     Examples:
         >>> Verdict(0)
@@ -24,6 +24,7 @@ class Verdict(enum.IntEnum):
     INCONCLUSIVE = 3
     GLOBAL_MINIMIZER = 4
     SYMMETRIC_MINIMUM = 5
+    LOCAL_MINIMUM = 6
 
     @property
     def label(self) -> str:
@@ -61,5 +62,10 @@ _EXPLANATIONS = {
         "The loss has no convex lower bound here (focal, or a loss of your own). The point is "
         "critical, has no escape direction of the known kind, and attains the least value among "
         "symmetric configurations. This is evidence for a global minimum, not a proof of one."
+    ),
+    Verdict.LOCAL_MINIMUM: (
+        "The gradient is small, no eigenvalue of the Hessian is negative, and no more of them are "
+        "zero than the symmetries of the model demand: a minimum of its neighbourhood, strict up "
+        "to these symmetries. Whether a better one is elsewhere is open."
     ),
 }

@@ -131,7 +131,7 @@ def eliminated(
 
 def with_corner(factored: Factored, right: Params, corner: Inexact[Array, " size"]) -> Params:
     """The solution of (H - tI) v = right whose (W, b) part is `corner`."""
-    right = _as_complex_as(factored, right)
+    right = _in_its_type(factored, right)
     d = factored.arrow.W.shape[1]
     V = corner.reshape(len(factored.arrow.W), d + 1)
     g, X = factored.arrow.gradients, factored.arrow.X
@@ -147,7 +147,7 @@ def with_corner(factored: Factored, right: Params, corner: Inexact[Array, " size
 
 def corner_right(factored: Factored, right: Params) -> Inexact[Array, " size"]:
     """The right-hand side that S(t) sees: that of (W, b) less sum_i C_i R_i of that of h_i."""
-    right = _as_complex_as(factored, right)
+    right = _in_its_type(factored, right)
     R_right = _dot("ife,ie->if", factored.inverses, right.H)
     through = _dot("ikf,if->ik", factored.couplings, R_right)
     of_W = right.W - _dot("ik,ie->ke", factored.arrow.gradients, R_right)
@@ -155,7 +155,8 @@ def corner_right(factored: Factored, right: Params) -> Inexact[Array, " size"]:
     return (corner - _dot("ik,ie->ke", through, factored.arrow.X)).reshape(-1)
 
 
-def _as_complex_as(factored: Factored, right: Params) -> Params:
+def _in_its_type(factored: Factored, right: Params) -> Params:
+    """A right-hand side as numbers of the kind that the shift is: real or complex."""
     return jax.tree.map(lambda leaf: leaf.astype(factored.schur.dtype), right)
 
 

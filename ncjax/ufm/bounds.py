@@ -48,7 +48,7 @@ def _multiplicity(V: Dual, problem: Problem) -> Float[Array, "rows 1"]:
 
 
 def has_lower_bound(problem: Problem) -> bool:
-    """Whether the problem's loss is one whose convex conjugate is known here (CE, LS, MSE)."""
+    """Whether the problem's loss is one whose convex conjugate is known here."""
     return problem.loss in _CONJUGATES
 
 
@@ -57,11 +57,11 @@ def lower_bound(params: Params, problem: Problem) -> Scalar:
 
     Args:
         params: any point; the nearer to a global minimiser the tighter.
-        problem: with loss "cross_entropy", "label_smoothing" or "mse".
+        problem: with loss "cross_entropy", "label_smoothing", "mse" or "squared_hinge".
 
     Returns:
-        A scalar that no point's objective is below (up to rounding). `-inf` never: with
-        lambda_b = 0 the dual is first projected onto V'1 = 0.
+        A scalar that no point's objective is below (up to rounding). With lambda_b = 0 the dual is
+        first projected onto V'1 = 0; that may leave the squared hinge without a bound, `-inf`.
 
     Raises:
         InputError: the loss has no known convex conjugate, or params don't fit the problem.
@@ -123,10 +123,23 @@ def _mse(V: Dual, problem: Problem) -> Scalar:
     return -(_multiplicity(V, problem) * cost).sum()
 
 
+def _squared_hinge(V: Dual, problem: Problem) -> Scalar:
+    """-g*(V) = sum over wrong classes of m V - N V^2 / 4, where all those V >= 0; else no bound.
+
+    The sum over the K classes of a sample's V vanishes, as it does in every gradient.
+    """
+    margin = problem.hyperparameters.get("margin", 1.0)
+    wrong = V * (1 - _targets(V, problem))
+    value = margin * wrong - problem.num_samples / 4 * jnp.square(wrong)
+    total = (_multiplicity(V, problem) * value).sum()
+    return jnp.where(wrong.min() >= 0, total, -jnp.inf)
+
+
 _CONJUGATES: dict[object, Callable[[Dual, Problem], Scalar]] = {
     "cross_entropy": _cross_entropy,
     "label_smoothing": _label_smoothing,
     "mse": _mse,
+    "squared_hinge": _squared_hinge,
 }
 CONVEX = frozenset(_CONJUGATES)
 """The losses known here to be convex in the logits, with their conjugates."""

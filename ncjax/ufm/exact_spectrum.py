@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,27 +56,6 @@ class ExactSpectrum:
     eigenvalues: jax.Array
     multiplicities: jax.Array
     labels: tuple[str, ...] = dataclasses.field(metadata={"static": True})
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Conditioning:
-    """How easy a landscape is, by exact numbers.
-
-    Attributes:
-        largest: largest eigenvalue at the minimiser; gradient descent needs a step below 2/largest.
-        smallest: smallest eigenvalue that is not zero there: the rate of the last approach.
-        condition_number: largest / smallest.
-        flat: dimension of the zero eigenvalues: rotations, and a free shift of the bias.
-        escape_rate: minus the smallest eigenvalue at the origin with its best bias: the rate at
-            which small features grow. Negative where the origin is a minimum.
-    """
-
-    largest: jax.Array
-    smallest: jax.Array
-    condition_number: jax.Array
-    flat: jax.Array
-    escape_rate: jax.Array
 
 
 def spectrum_at_minimizer(problem: Problem) -> ExactSpectrum:
@@ -107,36 +87,9 @@ def spectrum_at_minimizer(problem: Problem) -> ExactSpectrum:
     return _spectrum(problem, best.logit_gap, common, best.bias, used=used)
 
 
-def conditioning(problem: Problem) -> Conditioning:
-    """Condition number, smallest curvature and escape rate, exactly.
-
-    Args:
-        problem: as in `spectrum_at_minimizer`.
-
-    Returns:
-        `Conditioning`. Differentiable in lambdas and hyperparameters, `jit` and `vmap` as there.
-
-    Raises:
-        InputError: as `minimizer`.
-    """
-    spectrum = spectrum_at_minimizer(problem)
-    values, size = spectrum.eigenvalues, jnp.abs(spectrum.eigenvalues)
-    is_zero = size <= float(jnp.finfo(values.dtype).eps) ** 0.5 * problem.mu
-    present = spectrum.multiplicities > 0
-    largest = jnp.where(present, values, -jnp.inf).max()
-    smallest = jnp.where(is_zero | ~present, jnp.inf, values).min()
-    return Conditioning(
-        largest=largest,
-        smallest=smallest,
-        condition_number=largest / smallest,
-        flat=jnp.where(is_zero, spectrum.multiplicities, 0).sum(),
-        escape_rate=_escape_rate(problem),
-    )
-
-
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class _Loss:
+class EqualWrongLogits:
     """The loss at a sample with one true and K-1 equal wrong logits: its derivatives' entries."""
 
     slope_true: jax.Array
@@ -147,7 +100,8 @@ class _Loss:
     others: jax.Array  # two different ones
 
 
-def _loss_at(problem: Problem, true: Scalar, other: Scalar) -> _Loss:
+def loss_at(problem: Problem, true: Scalar, other: Scalar) -> EqualWrongLogits:
+    """The loss's derivatives where the true logit is `true` and all others are `other`."""
     K = problem.num_classes
     z = jnp.where(np.arange(K) == 0, true, other)
     gradient = jax.grad(lambda z: problem.loss_fn(z, jnp.asarray(0)))
@@ -155,7 +109,9 @@ def _loss_at(problem: Problem, true: Scalar, other: Scalar) -> _Loss:
     slope, along_true = jax.jvp(gradient, (z,), (first,))
     along_other = jax.jvp(gradient, (z,), (second,))[1]
     others = along_other[2] if K > 2 else jnp.zeros_like(slope[0])
-    return _Loss(slope[0], slope[1], along_true[0], along_true[1], along_other[1], others)
+    return EqualWrongLogits(
+        slope[0], slope[1], along_true[0], along_true[1], along_other[1], others
+    )
 
 
 @functools.partial(jax.jit, static_argnames="used")
@@ -164,14 +120,15 @@ def _spectrum(
 ) -> ExactSpectrum:
     K, d, n = problem.num_classes, problem.feature_dim, problem.samples_per_class
     true = gap * (1 - 1 / K) + common / K + bias
-    loss = _loss_at(problem, true, -gap / K + common / K + bias)
+    loss = loss_at(problem, true, -gap / K + common / K + bias)
+    scales = _scales(problem, gap, common)
     parts = [
         _unused(problem, loss),
-        _within(problem, loss, gap, common, used),
-        _trivial(problem, loss, gap, common, used),
-        _standard(problem, loss, gap, common, used),
-        _traceless(problem, loss, gap, 1),
-        _traceless(problem, loss, gap, -1),
+        _within(problem, loss, scales, used),
+        _trivial(problem, loss, scales, used),
+        _standard(problem, loss, scales, used),
+        _traceless(problem, loss, scales, 1),
+        _traceless(problem, loss, scales, -1),
     ]
     counts = {
         "unused feature": [(d - used) * (K - 1)] * 2 + [d - used] * 2 + [(d - used) * K * (n - 1)],
@@ -190,15 +147,25 @@ def _spectrum(
     )
 
 
-def _scales(problem: Problem, gap: jax.Array, common: jax.Array) -> tuple[jax.Array, ...]:
-    """(a, omega) of W and (c, chi) of the class means."""
+class _Scales(NamedTuple):
+    """W = a P + omega Q, class means c P + chi Q."""
+
+    a: jax.Array
+    omega: jax.Array
+    c: jax.Array
+    chi: jax.Array
+    root: jax.Array
+    """sqrt(n)."""
+
+
+def _scales(problem: Problem, gap: jax.Array, common: jax.Array) -> _Scales:
     n = jnp.asarray(problem.samples_per_class).astype(gap.dtype)
     ratio = jnp.sqrt(jnp.sqrt(problem.lambda_w / (n * problem.lambda_h)))
     s, z = (jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0) for x in (gap, jnp.abs(common)))
-    return s / ratio, z / ratio, s * ratio, jnp.sign(common) * z * ratio
+    return _Scales(s / ratio, z / ratio, s * ratio, jnp.sign(common) * z * ratio, jnp.sqrt(n))
 
 
-def _unused(problem: Problem, loss: _Loss) -> jax.Array:
+def _unused(problem: Problem, loss: EqualWrongLogits) -> jax.Array:
     """Pairs of the gradient's singular values on 1-perp and on 1, and lambda_h."""
     K, N = problem.num_classes, problem.num_samples
     size = jnp.sqrt(jnp.asarray(N * K).astype(loss.other.dtype))
@@ -209,7 +176,9 @@ def _unused(problem: Problem, loss: _Loss) -> jax.Array:
     return jnp.concatenate([jnp.stack(pairs), alone])
 
 
-def _form(loss: _Loss, sums: jax.Array, products: jax.Array, true: jax.Array) -> jax.Array:
+def _form(
+    loss: EqualWrongLogits, sums: jax.Array, products: jax.Array, true: jax.Array
+) -> jax.Array:
     """sum_k z_k' D_k z_k as a bilinear form.
 
     From vectors or matrices that represent, for the variables at hand, the column sums (`sums`),
@@ -225,11 +194,9 @@ def _form(loss: _Loss, sums: jax.Array, products: jax.Array, true: jax.Array) ->
     )
 
 
-def _within(
-    problem: Problem, loss: _Loss, gap: jax.Array, common: jax.Array, used: int
-) -> jax.Array:
+def _within(problem: Problem, loss: EqualWrongLogits, scales: _Scales, used: int) -> jax.Array:
     K = problem.num_classes
-    a, omega, _, _ = _scales(problem, gap, common)
+    a, omega, *_ = scales
     # Orthonormal: the class's own direction e_k - 1/K, and the mean.
     sums = jnp.asarray([[0.0, np.sqrt(K)]])
     true = jnp.asarray([[np.sqrt(1 - 1 / K), np.sqrt(1 / K)]])
@@ -241,12 +208,9 @@ def _within(
     return curved + problem.lambda_h
 
 
-def _trivial(
-    problem: Problem, loss: _Loss, gap: jax.Array, common: jax.Array, used: int
-) -> jax.Array:
+def _trivial(problem: Problem, loss: EqualWrongLogits, scales: _Scales, used: int) -> jax.Array:
     K = problem.num_classes
-    a, omega, c, chi = _scales(problem, gap, common)
-    root = jnp.sqrt(jnp.asarray(problem.samples_per_class).astype(a.dtype))
+    a, omega, c, chi, root = scales
     # Coordinates of the logits: of P / sqrt(K-1) and of Q; both are unit matrices.
     size = float(np.sqrt(K - 1))
     sums = jnp.asarray([[0.0, np.sqrt(K)]])  # norm of the vector of column sums
@@ -260,12 +224,9 @@ def _trivial(
     return _generalised(problem, form, (of_A, of_B, of_b), force, np.eye(2), (keep, keep))
 
 
-def _standard(
-    problem: Problem, loss: _Loss, gap: jax.Array, common: jax.Array, used: int
-) -> jax.Array:
+def _standard(problem: Problem, loss: EqualWrongLogits, scales: _Scales, used: int) -> jax.Array:
     K = problem.num_classes
-    a, omega, c, chi = _scales(problem, gap, common)
-    root = jnp.sqrt(jnp.asarray(problem.samples_per_class).astype(a.dtype))
+    a, omega, c, chi, root = scales
     # Coordinates (p, q, r) of p 1x' + q x1' + r diag(x), |x| = 1.
     gram = np.array([[K, 0, 1], [0, K, 1], [1, 1, 1]], float)
     sums, true = jnp.asarray([[float(K), 0.0, 1.0]]), jnp.ones((1, 3))
@@ -288,11 +249,10 @@ def _standard(
     return _generalised(problem, form, (of_A, of_B, of_b), force, gram, (keep_A, keep_B))
 
 
-def _traceless(problem: Problem, loss: _Loss, gap: jax.Array, sign: int) -> jax.Array:
+def _traceless(problem: Problem, loss: EqualWrongLogits, scales: _Scales, sign: int) -> jax.Array:
     """Symmetric (sign 1) or antisymmetric matrices: 2 x 2, in A and B."""
     K = problem.num_classes
-    a, _, c, _ = _scales(problem, gap, jnp.zeros_like(gap))
-    root = jnp.sqrt(jnp.asarray(problem.samples_per_class).astype(a.dtype))
+    a, _, c, _, root = scales
     curved = (loss.other - loss.others) / K
     force = sign * (loss.slope_true - loss.slope_other) / (K * root)
     corner = curved * c * a / root + force
@@ -332,29 +292,3 @@ def _generalised(
     matrix = matrix + jnp.stack([jnp.asarray(x, matrix.dtype) for x in decays])[:, None] * metric
     inverse = np.linalg.inv(np.linalg.cholesky(metric))
     return jnp.linalg.eigvalsh(inverse @ matrix @ inverse.T)
-
-
-@jax.jit
-def _escape_rate(problem: Problem) -> jax.Array:
-    """At W = H = 0 with the best bias: sqrt(((lW-lH)/2)^2 + sigma^2) - (lW+lH)/2."""
-    K = problem.num_classes
-
-    def value(bias: jax.Array, problem: Problem) -> jax.Array:
-        logits = jnp.full(K, bias)
-        decay = problem.lambda_b * K * bias**2 / 2
-        return problem.loss_fn(logits, jnp.asarray(0)) + decay
-
-    def step(bias: jax.Array, problem: Problem) -> jax.Array:
-        slope, curvature = jax.grad(value)(bias, problem), jax.grad(jax.grad(value))(bias, problem)
-        # Where the loss ignores a common shift the curvature is nothing, and so is the step.
-        flat = jnp.abs(curvature) < 1e3 * float(jnp.finfo(bias.dtype).eps)
-        return bias - jnp.where(flat, 0, slope / jnp.where(flat, 1, jnp.abs(curvature)))
-
-    frozen = jax.lax.stop_gradient(problem)
-    start = jnp.zeros_like(jnp.asarray(problem.mu))
-    bias = jax.lax.fori_loop(0, 50, lambda _, bias: step(bias, frozen), start)
-    bias = step(jax.lax.stop_gradient(bias), problem)
-    loss = _loss_at(problem, bias, bias)
-    size = jnp.sqrt(jnp.asarray(problem.num_samples * K).astype(bias.dtype))
-    sigma = jnp.abs(loss.slope_true - loss.slope_other) / size
-    return -escape_eigenvalues(sigma, problem)[0]

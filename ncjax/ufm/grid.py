@@ -34,7 +34,7 @@ class Grid:
     """The product of everything listed is swept: each loss with its own hyperparameters only.
 
     Attributes:
-        losses: names from `ncjax.losses`.
+        losses: names from `ncjax.losses`; one of your own after `losses.register(name, function)`.
         num_classes: values of K.
         feature_dim: values of d.
         samples_per_class: values of n.
@@ -47,6 +47,9 @@ class Grid:
         gamma: of the focal loss.
         scale: of the true class in MSE.
         target: of the true class in MSE.
+        epsilon: of poly-1.
+        margin: of the squared hinge.
+        temperature: of logit norm.
         aims: "minimizer" (the lowest point within the rank asked for) and "critical_point" (one of
             any index, near the start).
         ranks: feature dimensions to solve in before padding; none means 0 .. K-1 (at most d).
@@ -69,6 +72,9 @@ class Grid:
     gamma: tuple[float, ...] = (3.0,)
     scale: tuple[float, ...] = (1.0,)
     target: tuple[float, ...] = (1.0,)
+    epsilon: tuple[float, ...] = (1.0,)
+    margin: tuple[float, ...] = (1.0,)
+    temperature: tuple[float, ...] = (0.1,)
     aims: tuple[str, ...] = ("minimizer",)
     ranks: tuple[int, ...] = ()
     starts: int = 4
@@ -88,7 +94,7 @@ class Grid:
         for field in dataclasses.fields(self):
             if field.type == "tuple[float, ...]":
                 for value in getattr(self, field.name):
-                    checks.check_range(field.name, value, 0.0)
+                    checks.check_range(field.name, value, -1.0 if field.name == "epsilon" else 0.0)
         for ratio in self.imbalance:
             checks.check_range("imbalance", ratio, 1.0)
         for rank in self.ranks:
@@ -156,11 +162,10 @@ class Grid:
 
 
 def hyperparameters(loss: str) -> tuple[str, ...]:
-    """The names of a loss's hyperparameters in a grid."""
+    """The hyperparameters of a loss that a grid lists; any other keeps the loss's own default."""
     checks.check_choice("losses", loss, losses.LOSSES)
-    return {"label_smoothing": ("smoothing",), "focal": ("gamma",), "mse": ("scale", "target")}.get(
-        loss, ()
-    )
+    listed = {field.name for field in dataclasses.fields(Grid)}
+    return tuple(name for name in losses.hyperparameters(loss) if name in listed)
 
 
 def problem_of(shape: Shape, item: dict[str, Any]) -> Problem:

@@ -1,4 +1,4 @@
-"""Exact counts of Hessian eigenvalues by Haynsworth's inertia additivity, and what follows.
+"""Exact counts of Hessian eigenvalues by Haynsworth's inertia additivity.
 
 The number of eigenvalues of H below t is that of the negative ones of H - tI, which is that of its
 blocks plus that of their Schur complement (`ncjax.ufm.arrow`). No Krylov method gives such counts
@@ -12,10 +12,6 @@ in closed form:
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -25,15 +21,7 @@ from ncjax.curvature import Signs
 from ncjax.types import Scalar
 from ncjax.ufm import arrow as arrows
 from ncjax.ufm.certificate import escape_eigenvalues
-from ncjax.ufm.problem import (
-    Params,
-    Problem,
-    check_params,
-    expand,
-    hessian_product,
-    inner,
-    norm,
-)
+from ncjax.ufm.problem import Params, Problem, check_params
 
 _PRECISION = jax.lax.Precision.HIGHEST
 
@@ -49,7 +37,7 @@ def count_below(params: Params, problem: Problem, shift: Scalar) -> Int[Array, "
 
     Returns:
         The count, with multiplicity, over all K(d+1) + N d dimensions. Works under `jit` and
-        `vmap`.
+        `vmap`; -1 where the point, which then can't be refused, is not finite.
 
     Raises:
         InputError: params don't fit the problem, or a shift that is not finite.
@@ -103,15 +91,16 @@ def signs_from(
 def counts_below(params: Params, problem: Problem, shifts: Float[Array, " s"]) -> Int[Array, " s"]:
     """`count_below` at several shifts, unchecked: the blocks are diagonalised once."""
     pieces = arrows.arrow(params, problem)
-    curvatures, vectors = _diagonal_blocks(pieces)
+    blocks = diagonal_blocks(pieces)
     columns = problem.feature_dim - params.W.shape[1]
 
     def count(shift: jax.Array) -> jax.Array:
-        inverses = _inverses(pieces, curvatures, vectors, shift)
-        of_blocks = (pieces.multiplicity * _number(curvatures < shift, axis=1)).sum()
-        of_corner = _number_negative(arrows.eliminated(pieces, shift, inverses).schur)
+        gaps, factored = eliminated_at(pieces, blocks, shift)
+        of_blocks = (pieces.multiplicity * _number(gaps < 0, axis=1)).sum()
+        of_corner = _number_negative(factored.schur)
         unused = columns * _of_a_zero_column(pieces, problem, shift)
-        return (of_blocks + of_corner + unused).astype(int)
+        counted = (of_blocks + of_corner + unused).astype(int)
+        return jnp.where(jnp.isfinite(factored.schur).all(), counted, -1)
 
     return jax.vmap(count)(shifts)
 
@@ -148,20 +137,25 @@ def _number(found: Bool[Array, " *shape"], axis: int | None = None) -> jax.Array
     return found.sum(axis).astype(jnp.zeros(()).dtype)
 
 
-def _diagonal_blocks(pieces: arrows.Arrow) -> tuple[jax.Array, jax.Array]:
+def diagonal_blocks(pieces: arrows.Arrow) -> tuple[jax.Array, jax.Array]:
     """Eigenvalues of each block per sample, `[rows, d]`, and its eigenvectors, `[rows, d, d]`."""
     return jnp.linalg.eigh(pieces.blocks / pieces.multiplicity[:, None, None])
 
 
-def _inverses(
-    pieces: arrows.Arrow, curvatures: jax.Array, vectors: jax.Array, shift: jax.Array
-) -> Float[Array, "rows d d"]:
-    """The inverses of the shifted blocks."""
+def eliminated_at(
+    pieces: arrows.Arrow, blocks: tuple[jax.Array, jax.Array], shift: jax.Array
+) -> tuple[Float[Array, "rows d"], arrows.Factored]:
+    """H - tI with its diagonalised blocks eliminated, and the blocks' eigenvalues less t.
+
+    An eigenvalue that the shift hits exactly is moved up by less than rounding.
+    """
+    curvatures, vectors = blocks
     gaps = curvatures - shift
     least = float(jnp.finfo(gaps.dtype).eps) ** 1.5 * jnp.abs(curvatures).max()
-    gaps = jnp.where(jnp.abs(gaps) < least, least, gaps)  # an exact hit counts as not below
+    gaps = jnp.where(jnp.abs(gaps) < least, least, gaps)
     scaled = vectors / (pieces.multiplicity[:, None] * gaps)[:, None, :]
-    return jnp.einsum("ief,igf->ieg", scaled, vectors, precision=_PRECISION)
+    inverses = jnp.einsum("ief,igf->ieg", scaled, vectors, precision=_PRECISION)
+    return gaps, arrows.eliminated(pieces, shift, inverses)
 
 
 def _of_a_zero_column(pieces: arrows.Arrow, problem: Problem, shift: jax.Array) -> jax.Array:
@@ -172,124 +166,3 @@ def _of_a_zero_column(pieces: arrows.Arrow, problem: Problem, shift: jax.Array) 
     others = problem.num_samples - problem.num_classes
     count = _number(low < shift) + _number(high < shift)
     return count + others * _number(jnp.asarray(problem.lambda_h < shift))
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Eigenpair:
-    """One eigenvalue of the Hessian, by its place.
-
-    Attributes:
-        eigenvalue: the Rayleigh quotient of `vector`.
-        vector: unit direction, `Params` of the whole space.
-        residual: ||Hv - eigenvalue v||, from a fresh product.
-        converged: whether the residual is at the level of rounding, and the eigenvalue inside the
-            interval that the counts leave for it.
-    """
-
-    eigenvalue: jax.Array
-    vector: Params
-    residual: jax.Array
-    converged: jax.Array
-
-
-def eigenvalue(params: Params, problem: Problem, index: Int[Array, ""] | int) -> Float[Array, ""]:
-    """The eigenvalue of the Hessian at a place in ascending order, by bisection on the counts.
-
-    Args:
-        params: any point, whole or compact.
-        problem: the problem.
-        index: 0 for the smallest; negative from the largest, -1, on.
-
-    Returns:
-        The eigenvalue, to about 1e-9 of the norm in float64 (`eigenpair` refines it).
-
-    Raises:
-        InputError: params don't fit the problem.
-    """
-    check_params(params, problem)
-    return _bracket(params, problem, jnp.asarray(index)).mean()
-
-
-def eigenpair(params: Params, problem: Problem, index: Int[Array, ""] | int) -> Eigenpair:
-    """The eigenpair at a place in ascending order: bisection, then inverse iteration.
-
-    Args:
-        params: any point; a compact one is expanded, for eigenvectors may part its samples.
-        problem: the problem, its sizes static.
-        index: 0 for the smallest; negative from the largest, -1, on.
-
-    Returns:
-        `Eigenpair`. Of a multiple eigenvalue, some vector of its space.
-
-    Raises:
-        InputError: params don't fit the problem.
-    """
-    return _eigenpair(expand(params, problem), problem, jnp.asarray(index))
-
-
-@jax.jit
-def _eigenpair(params: Params, problem: Problem, index: jax.Array) -> Eigenpair:
-    low, high = _bracket(params, problem, index)
-    pieces, shift = arrows.arrow(params, problem), (low + high) / 2
-    inverses = _inverses(pieces, *_diagonal_blocks(pieces), shift)
-    factored = arrows.eliminated(pieces, shift, inverses)
-    lu = jax.scipy.linalg.lu_factor(factored.schur)
-
-    def improve(_: Any, vector: Params) -> Params:
-        corner = jax.scipy.linalg.lu_solve(lu, arrows.corner_right(factored, vector))
-        return _normalized(arrows.with_corner(factored, vector, corner), problem)
-
-    flat, unravel = jax.flatten_util.ravel_pytree(params)
-    start = unravel(jax.random.normal(jax.random.key(0), flat.shape, flat.dtype))
-    vector = jax.lax.fori_loop(0, 4, improve, _normalized(start, problem))
-    product = hessian_product(params, vector, problem)
-    value = inner(vector, product, problem)
-    rest = norm(jax.tree.map(lambda p, v: p - value * v, product, vector), problem)
-    slack = _tolerance(params, problem)
-    inside = (value >= low - slack) & (value <= high + slack)
-    return Eigenpair(value, vector, rest, inside & (rest <= slack))
-
-
-def _normalized(direction: Params, problem: Problem) -> Params:
-    size = norm(direction, problem)
-    return jax.tree.map(lambda leaf: leaf / size, direction)
-
-
-@jax.jit
-def _bracket(params: Params, problem: Problem, index: jax.Array) -> Float[Array, "2"]:
-    """An interval around the eigenvalue, as narrow as the counts can make it."""
-    K, d = problem.num_classes, problem.feature_dim
-    total = K * (d + 1) + problem.num_samples * d
-    place = jnp.where(index < 0, jnp.asarray(total + index, index.dtype), index)
-    bound = _norm_bound(params, problem)
-    steps = 2 + int(-math.log2(_relative(params)))
-
-    def halve(_: Any, ends: jax.Array) -> jax.Array:
-        middle = ends.mean()
-        above = counts_below(params, problem, middle[None])[0] <= place
-        return jnp.where(above, jnp.stack([middle, ends[1]]), jnp.stack([ends[0], middle]))
-
-    return jax.lax.fori_loop(0, steps, halve, jnp.stack([-bound, bound]))
-
-
-def _relative(params: Params) -> float:
-    return 4 * float(jnp.finfo(params.W.dtype).eps) ** 0.6
-
-
-def _tolerance(params: Params, problem: Problem) -> jax.Array:
-    return _relative(params) * _norm_bound(params, problem)
-
-
-def _norm_bound(params: Params, problem: Problem) -> jax.Array:
-    """At least the norm of H: Frobenius norms of its pieces, as matrices of the whole space."""
-    pieces = arrows.arrow(params, problem)
-    m, g = pieces.multiplicity, pieces.gradients
-    lengths = jnp.square(pieces.X).sum(1)
-    sizes = jnp.linalg.norm(pieces.hessians, axis=(1, 2))
-    through = jnp.linalg.norm(pieces.hessians @ pieces.W, axis=(1, 2)) * jnp.sqrt(lengths)
-    coupling = (through + jnp.linalg.norm(g, axis=1) * pieces.W.shape[1] ** 0.5) / jnp.sqrt(m)
-    blocks = jnp.linalg.norm(pieces.blocks, axis=(1, 2)) / m
-    corner = (sizes * lengths).sum() + jnp.abs(pieces.decay).max()
-    decay = jnp.maximum(problem.lambda_w, problem.lambda_h)
-    return jnp.linalg.norm(coupling) + blocks.max() + corner + decay

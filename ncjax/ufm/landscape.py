@@ -26,7 +26,15 @@ from ncjax.ufm.grid import Grid, Shape, problem_of
 from ncjax.ufm.inertia import counts_below, signs_from
 from ncjax.ufm.minimizer import minimizer
 from ncjax.ufm.newton import solve
-from ncjax.ufm.problem import Params, Problem, expand, init, objective
+from ncjax.ufm.problem import (
+    Params,
+    Problem,
+    expand,
+    hessian_product,
+    init,
+    norm,
+    objective,
+)
 
 _CURVATURE_TOL = 1e-6
 _MAX_STEPS = 200
@@ -64,11 +72,12 @@ def landscape(
         One row per point: the problem (`loss`, `num_classes`, ..., hyperparameters), `aim`,
         `requested_rank`, `start`; `objective`, `gradient_norm`, `steps`, `converged`; the
         certificate (`lower_bound`, `gap`, `spectral_ratio`, `escape_value`, `escape_residual`,
-        `rank`, `escape_dimension`, `verdict`); the exact counts `negative`, `zero`, `positive` of
-        Hessian eigenvalues beyond 1e-6 mu, and `below_escape`, how many lie below the escape value
-        by more than that; `theory_value`, the objective of the symmetric minimiser; and where the
-        Hessian is small enough its `smallest_eigenvalue` and `dense_negative`, from the dense
-        matrix. What does not exist is missing (NaN).
+        `rank`, `escape_dimension`, and the `verdict`, which the counts make `local_minimum` where
+        they prove one and the certificate is inconclusive); the exact counts `negative`, `zero`,
+        `positive` of Hessian eigenvalues beyond 1e-6 mu, and `below_escape`, how many lie below the
+        escape value by more than that; `theory_value`, the objective of the symmetric minimiser; and
+        where the Hessian is small enough its `smallest_eigenvalue` and `dense_negative`, from the
+        dense matrix. What does not exist is missing (NaN).
 
     Raises:
         InputError: a setting out of range, no float64, or a run folder of another grid.
@@ -172,19 +181,23 @@ def _solve_block(
     devices: tuple[jax.Device, ...] | None,
 ) -> pd.DataFrame:
     shape, items = block.shape, dict(block.items)
-    key = jax.random.key(grid.seed)
-    settings = {"key": key, "ids": block.ids, "chunk": block.chunk, "backend": backend}
+    sweep = functools.partial(
+        parallel.sweep,
+        key=jax.random.key(grid.seed),
+        ids=block.ids,
+        chunk=block.chunk,
+        backend=backend,
+    )
     if search == "float32":
         with jax.enable_x64(False):
             finder = _finder(shape, grid.start_scale)
-            found = parallel.sweep(
-                finder, items, **settings, together=_together(devices), devices=devices
-            )
+            found = sweep(finder, items, together=_together(devices), devices=devices)
         items["found"] = jax.tree.map(lambda leaf: leaf.astype(float), found)
         devices = tuple(jax.local_devices(backend="cpu"))
     point = _point(shape, grid.start_scale, grid.dense_limit)
-    results = parallel.sweep(point, items, **settings, together=_together(devices), devices=devices)
-    results["theory_value"] = _theory_values(shape, block.items)
+    with jax.default_device(devices[0] if devices else None):  # where "vmap" runs
+        results = sweep(point, items, together=_together(devices), devices=devices)
+        results["theory_value"] = _theory_values(shape, block.items)
     results["verdict"] = [Verdict(int(code)).label for code in results["verdict"]]
     problem = {
         "loss": shape.loss,
@@ -269,6 +282,9 @@ def _examined(params: Params, problem: Problem) -> dict[str, jax.Array]:
     shifts = jnp.stack([-width, width, certificate.escape_value - width])
     below, not_above, below_escape = counts_below(params, problem, shifts)
     counts = signs_from(below, not_above, problem, width)
+    is_minimum = (certificate.verdict == Verdict.INCONCLUSIVE) & (counts.negative == 0)
+    is_minimum &= counts.zero == _symmetries(params, certificate.rank, problem)
+    verdict = jnp.where(is_minimum, jnp.int32(Verdict.LOCAL_MINIMUM), certificate.verdict)
     missing = jnp.asarray(math.nan)
     row = {
         name: missing if value is None else value
@@ -276,7 +292,16 @@ def _examined(params: Params, problem: Problem) -> dict[str, jax.Array]:
         if name != "escape_direction"
     }
     row |= {"negative": counts.negative, "zero": counts.zero, "positive": counts.positive}
-    return row | {"below_escape": below_escape}
+    return row | {"below_escape": below_escape, "verdict": verdict}
+
+
+def _symmetries(params: Params, rank: jax.Array, problem: Problem) -> jax.Array:
+    """Dimension of the orbit: rotations of the features, and a shift of the bias if it is free."""
+    rotations = rank * problem.feature_dim - rank * (rank + 1) // 2
+    shift = jax.tree.map(jnp.zeros_like, params)
+    shift = dataclasses.replace(shift, b=jnp.ones_like(params.b))
+    curvature = norm(hessian_product(params, shift, problem), problem)
+    return rotations + (curvature <= _CURVATURE_TOL * problem.mu).astype(rotations.dtype)
 
 
 def _dense(params: Params, problem: Problem, limit: int) -> dict[str, jax.Array]:

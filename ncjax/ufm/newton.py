@@ -65,8 +65,9 @@ def solve(
         params: the start, whole or compact. A compact start of a loss that is convex in the logits
             loses nothing: every critical point is one of its points.
         problem: the problem.
-        aim: "minimizer" goes down to a point whose Hessian is positive semidefinite (within the
-            columns used); "critical_point" goes to a nearby critical point of any index.
+        aim: "minimizer" goes down, to a point whose Hessian is positive semidefinite unless the
+            start lay in a subspace that gradients do not leave (as one of unused columns);
+            "critical_point" goes to a nearby critical point of any index.
         columns: only the first so many feature columns move, the others are set to zero; all of
             them if None. May be traced, so that one program serves all ranks.
         gradient_tol: stop when the gradient norm is at most this share of `problem.force`, the

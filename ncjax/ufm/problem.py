@@ -62,9 +62,13 @@ class Problem:
     def __post_init__(self) -> None:
         checks.check_count("num_classes", self.num_classes, 2)
         checks.check_count("feature_dim", self.feature_dim, 1)
-        _check_samples(self.samples_per_class, self.num_classes)
-        if isinstance(self.samples_per_class, tuple) and len(set(self.samples_per_class)) == 1:
-            object.__setattr__(self, "samples_per_class", self.samples_per_class[0])
+        sizes = self.samples_per_class
+        if isinstance(sizes, list | np.ndarray) and np.ndim(sizes) == 1:
+            sizes = tuple(sizes)
+        _check_samples(sizes, self.num_classes)
+        if isinstance(sizes, tuple):
+            sizes = tuple(map(int, sizes)) if len(set(sizes)) > 1 else int(sizes[0])
+        object.__setattr__(self, "samples_per_class", sizes)
         checks.check_range("lambda_w", self.lambda_w, 0.0, closed=False)
         checks.check_range("lambda_h", self.lambda_h, 0.0, closed=False)
         checks.check_range("lambda_b", self.lambda_b, 0.0)
@@ -296,13 +300,13 @@ def check_params(params: Params, problem: Problem) -> None:
     """
     K, d = problem.num_classes, problem.feature_dim
     columns = np.shape(params.W)[1] if np.ndim(params.W) == 2 else d
-    d = min(d, columns)
+    d = max(1, min(d, columns))
     rows = K if np.shape(params.H)[:1] == (K,) else None
     if rows is None and _is_static(problem.samples_per_class):
         rows = problem.num_samples
     shapes = {
         "W": ((K, d), "[K, d]"),
-        "H": ((rows or K, d), "[N, d]"),
+        "H": ((rows or K, d), "[N, d]" if rows and rows != K else "[K, d] or [N, d]"),
         "b": ((K,), "[K]"),
     }
     for name, (shape, meaning) in shapes.items():

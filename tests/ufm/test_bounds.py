@@ -14,8 +14,11 @@ CONVEX = [
 ]
 
 
-@pytest.mark.parametrize(("loss", "hp"), CONVEX)
-@pytest.mark.parametrize("lambda_b", [0.0, 1e-9, 1e-2, 1.0])
+@pytest.mark.parametrize(
+    ("loss", "hp", "lambda_b"),
+    [(*kind, lambda_b) for kind in CONVEX for lambda_b in (0.0, 1e-9, 1e-2, 1.0)]
+    + [("squared_hinge", {"margin": 2.0}, lambda_b) for lambda_b in (1e-2, 1.0)],
+)
 def test_no_point_is_below_the_bound_of_any_other_and_the_minimizer_attains_it(loss, hp, lambda_b):
     problem = ufm.Problem(4, 6, 3, loss, 5e-3, 2e-3, lambda_b, hp)
     best = ufm.minimizer(problem)
