@@ -27,8 +27,10 @@ LOSS_NAMES = {
     "focal": "focal",
     "mse": "MSE",
 }
-_PROBLEM = ("loss", "num_classes", "feature_dim", "samples_per_class", "minority_samples")
-_PROBLEM += ("lambda_w", "lambda_h", "lambda_b", "smoothing", "gamma", "scale", "target")
+# The columns of a landscape table that tell its problems apart.
+PROBLEM = ("loss", "num_classes", "feature_dim", "samples_per_class", "minority_samples")
+PROBLEM += ("lambda_w", "lambda_h", "lambda_b", "smoothing", "gamma", "scale", "target")
+PROBLEM += ("epsilon", "margin", "temperature")
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -51,7 +53,7 @@ def critical_points(table: pd.DataFrame, path: Path) -> None:
             smallest eigenvalue, which it is where `below_escape` is 0; at minima it is at most 0.
         path: where the PNG goes.
     """
-    problem = [name for name in _PROBLEM if name in table]
+    problem = [name for name in PROBLEM if name in table]
     found = table.groupby(problem, dropna=False)["objective"].transform("min")
     smallest = table["escape_value"].clip(upper=0)
     if "smallest_eigenvalue" in table:

@@ -33,6 +33,16 @@ def test_results_depend_neither_on_backend_nor_on_chunks(backend, chunk):
     np.testing.assert_allclose(found["noise"], expected(np.arange(7)), rtol=1e-6)
 
 
+@pytest.mark.parametrize("backend", parallel.BACKENDS)
+@pytest.mark.parametrize("chunk", [None, 3])
+def test_few_items_at_once_give_what_all_at_once_give(backend, chunk):
+    settings = {"key": jax.random.key(5), "chunk": chunk, "backend": backend}
+    found = parallel.sweep(noisy_square, ITEMS, together=2, **settings)
+    whole = parallel.sweep(noisy_square, ITEMS, **settings)
+    np.testing.assert_array_equal(found["square"], whole["square"])
+    np.testing.assert_array_equal(found["noise"], whole["noise"])
+
+
 def test_numbered_items_are_the_same_items_of_a_longer_list():
     part = {"x": ITEMS["x"][4:6]}
     found = parallel.sweep(noisy_square, part, key=jax.random.key(5), ids=np.array([4, 5]), chunk=4)
@@ -105,6 +115,7 @@ def test_the_mapped_function_may_return_several_outputs_with_their_own_axes():
         (lambda: parallel.sweep(abs, np.ones(0)), "`items`.*non-empty"),
         (lambda: parallel.sweep(abs, {"a": np.ones(2), "b": np.ones(3)}), "`items`.*common"),
         (lambda: parallel.sweep(abs, np.ones(3), chunk=0), "`chunk`.*at least 1"),
+        (lambda: parallel.sweep(abs, np.ones(3), together=0), "`together`.*at least 1"),
         (lambda: parallel.sweep(abs, np.ones(3), ids=np.arange(2)), "`ids`"),
     ],
 )

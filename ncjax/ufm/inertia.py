@@ -24,6 +24,7 @@ from ncjax.ufm.certificate import escape_eigenvalues
 from ncjax.ufm.problem import Params, Problem, check_params
 
 _PRECISION = jax.lax.Precision.HIGHEST
+_SMALL = 512  # matrices that GPUs diagonalise in batches
 
 
 def count_below(params: Params, problem: Problem, shift: Scalar) -> Int[Array, ""]:
@@ -109,7 +110,8 @@ def _number_negative(matrix: Float[Array, "p p"]) -> jax.Array:
     """How many eigenvalues of a symmetric matrix are negative.
 
     JAX's eigvalsh finds eigenvectors too, for eight times the work of the tridiagonal form, whose
-    pivots have the same signs (Sturm). TPUs have no such routine.
+    pivots have the same signs (Sturm). But on GPUs it takes small matrices in batches, and the
+    tridiagonal form one by one; TPUs have no such routine.
     """
 
     def by_pivots(matrix: jax.Array) -> jax.Array:
@@ -129,7 +131,8 @@ def _number_negative(matrix: Float[Array, "p p"]) -> jax.Array:
     def by_eigenvalues(matrix: jax.Array) -> jax.Array:
         return _number(jnp.linalg.eigvalsh(matrix) < 0)
 
-    return jax.lax.platform_dependent(matrix, cpu=by_pivots, cuda=by_pivots, default=by_eigenvalues)
+    on_gpu = by_pivots if len(matrix) > _SMALL else by_eigenvalues
+    return jax.lax.platform_dependent(matrix, cpu=by_pivots, cuda=on_gpu, default=by_eigenvalues)
 
 
 def _number(found: Bool[Array, " *shape"], axis: int | None = None) -> jax.Array:

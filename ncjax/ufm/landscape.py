@@ -75,9 +75,9 @@ def landscape(
         `rank`, `escape_dimension`, and the `verdict`, which the counts make `local_minimum` where
         they prove one and the certificate is inconclusive); the exact counts `negative`, `zero`,
         `positive` of Hessian eigenvalues beyond 1e-6 mu, and `below_escape`, how many lie below the
-        escape value by more than that; `theory_value`, the objective of the symmetric minimiser; and
-        where the Hessian is small enough its `smallest_eigenvalue` and `dense_negative`, from the
-        dense matrix. What does not exist is missing (NaN).
+        escape value by more than that; `theory_value`, the objective of the symmetric minimiser;
+        and where the Hessian is small enough its `smallest_eigenvalue` and `dense_negative`, from
+        the dense matrix. What does not exist is missing (NaN).
 
     Raises:
         InputError: a setting out of range, no float64, or a run folder of another grid.
@@ -116,7 +116,8 @@ def read_landscape(run: Path | str) -> pd.DataFrame:
     Raises:
         InputError: the folder holds no sweep.
     """
-    parts = sorted((Path(run) / "points").glob("*.parquet"))
+    # Not the hidden drafts that a kill may have left.
+    parts = sorted((Path(run) / "points").glob("[0-9]*.parquet"))
     if not parts:
         raise checks.reject("run", str(run), "the folder of a sweep", "See `ncjax landscape`.")
     return pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)

@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,40 +7,9 @@ import pytest
 
 from ncjax import ufm
 from ncjax.checks import InputError
+from tests.ufm.conftest import dense, make, points
 
-HYPERPARAMETERS = {"mse": {"scale": 2.0, "target": 3.0}, "focal": {"gamma": 2.0}}
 SIZES = [(2, 3, 2), (3, 2, (1, 3, 2)), (4, 6, 3), (4, 3, (5, 1, 2, 2))]
-
-
-def make(loss, size):
-    return ufm.Problem(*size, loss, 5e-3, 2e-3, 1e-2, HYPERPARAMETERS.get(loss, {}))
-
-
-@jax.jit
-def hessians(points, problem):
-    def one(params):
-        flat, unravel = jax.flatten_util.ravel_pytree(params)
-        return jax.hessian(lambda v: ufm.objective(unravel(v), problem))(flat)
-
-    return jax.vmap(one)(points)
-
-
-def dense(points, problem):
-    """All eigenvalues, ascending, one row a point."""
-    return np.linalg.eigvalsh(hessians(points, problem))
-
-
-@functools.partial(jax.jit, static_argnames="compact")
-def points(problem, *, compact=False):
-    """Three random points of several scales, and critical ones of the ranks 0, 1, 2."""
-    keys = jax.random.split(jax.random.key(0), 3)
-    random = jax.vmap(lambda key, scale: ufm.init(key, problem, scale, compact=compact))(
-        keys, jnp.array([0.1, 1.0, 3.0])
-    )
-    solved = jax.vmap(lambda r: ufm.critical_point(keys[0], problem, r).params)(jnp.arange(3))
-    if not compact:
-        solved = jax.vmap(lambda p: ufm.expand(p, problem))(solved)
-    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), random, solved)
 
 
 @pytest.mark.parametrize(
@@ -92,18 +60,6 @@ def test_inertia_at_the_minimiser_counts_the_rotations_as_zeros():
     assert counts.negative == 0
     assert counts.zero == 3 * 2 // 2 + 3 * 3  # within the range of W, and out of it
     assert counts.negative + counts.zero + counts.positive == 4 * 7 + 12 * 6
-
-
-@pytest.mark.parametrize("loss", ["cross_entropy", "focal"])
-def test_eigenpairs_by_place_agree_with_the_dense_spectrum(loss):
-    problem = make(loss, (3, 4, (2, 1, 2)))
-    batch = points(problem)
-    places = jnp.array([0, 1, 7, -1])
-    over_places = jax.vmap(lambda p, i: ufm.eigenpair(p, problem, i), in_axes=(None, 0))
-    found = jax.vmap(over_places, in_axes=(0, None))(batch, places)
-    assert found.converged.all()
-    expected = dense(batch, problem)[:, np.asarray(places)]
-    np.testing.assert_allclose(found.eigenvalue, expected, atol=1e-10)
 
 
 @pytest.mark.usefixtures("no_type_checks")
