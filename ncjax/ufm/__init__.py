@@ -18,6 +18,11 @@ from ncjax.ufm.contrastive import check_contrastive as check_contrastive
 from ncjax.ufm.exact_spectrum import ExactSpectrum as ExactSpectrum
 from ncjax.ufm.exact_spectrum import spectrum_at_minimizer as spectrum_at_minimizer
 from ncjax.ufm.grid import Grid as Grid
+from ncjax.ufm.imbalance import Seli as Seli
+from ncjax.ufm.imbalance import collapse_ratio as collapse_ratio
+from ncjax.ufm.imbalance import merging_size as merging_size
+from ncjax.ufm.imbalance import seli as seli
+from ncjax.ufm.imbalance import seli_distance as seli_distance
 from ncjax.ufm.inertia import count_below as count_below
 from ncjax.ufm.inertia import inertia as inertia
 from ncjax.ufm.landscape import landscape as landscape

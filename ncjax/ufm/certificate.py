@@ -10,6 +10,16 @@ the plane of (dW, dH) = (u a', 0) and (0, v a') to itself, with eigenvalues
 The lower one is negative exactly when :math:`\sigma > \mu`: the strict-saddle statement of
 2105.02375 (theorem on d > K) with the exact eigenvalue in place of an inequality. The direction
 found this way is checked against a fresh Hessian-vector product before it is believed.
+
+Where the loss is convex in the logits there is a converse. Its own Hessian then adds nothing
+negative, so at any point the whole one is at least the form
+
+.. math:: 2 \langle G, dH\, dW' \rangle + \lambda_W ||dW||^2 + \lambda_H ||dH||^2,
+
+which has the two eigenvalues above once for each :math:`\sigma` and each of the d feature columns.
+Hence no eigenvalue lies below the lower one of :math:`\sigma_1`, and the Morse index of a critical
+point of rank r lies between :math:`(d - r)\, \#\{\sigma > \mu\}` and
+:math:`d\, \#\{\sigma > \mu\}`. (Derived here.)
 """
 
 from __future__ import annotations
