@@ -19,6 +19,7 @@ import jax
 import pandas as pd
 import tyro
 
+from experiments.tables import markdown
 from ncjax import plots, runs, training, ufm
 
 GRID = ufm.Grid(
@@ -88,7 +89,7 @@ included; less if a part was there from a run before).
 
 ## The landscape: every critical point found, certified
 
-{_markdown(ufm.summarize(table).set_index("loss"))}
+{markdown(ufm.summarize(table).set_index("loss"))}
 
 Gaps are rigorous and exist for the convex losses. The escape law gives the smallest Hessian
 eigenvalue of a saddle from one small singular value decomposition; its error is relative to the
@@ -98,28 +99,13 @@ dense Hessian's.
 
 ## Digits, trained to the terminal phase
 
-{_markdown(final[columns].astype({"epoch": int}))}
+{markdown(final[columns].astype({"epoch": int}))}
 
 All but the two accuracies and `nc4_agreement` are 0 at exact collapse. Setting: {setting}.
 
 ![collapse](figures/collapse_curves.png)
 ![class means](figures/class_means.png)
 """
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    def cell(value: object) -> str:
-        if isinstance(value, float):
-            return "-" if pd.isna(value) else f"{value:.3g}"
-        return str(value)
-
-    head = ["", *map(str, table.columns)]
-    lines = [head, ["---"] * len(head)]
-    lines += [
-        [str(name), *map(cell, row)]
-        for name, row in zip(table.index, table.itertuples(index=False), strict=True)
-    ]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 if __name__ == "__main__":
