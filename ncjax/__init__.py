@@ -1,8 +1,9 @@
 """ncjax: the geometry of trained classifiers, from a toy landscape to a network on a pod.
 
 Importing the package imports no submodule: `from ncjax import losses, metrics, ufm` takes what is
-used. It changes no setting of JAX, but for one that has to be there before JAX starts its devices:
-on machines of few cores the number of XLA's CPU threads (the variable NPROC, unless it is set).
+used. It changes no setting of JAX, but for two that have to be there before JAX starts its CPU
+device, as environment variables that are left alone if they are set: NPROC, on machines of few
+cores, and OPENBLAS_NUM_THREADS.
 """
 
 import os
@@ -13,3 +14,6 @@ __version__ = "0.1.0"
 # cores two such calls (of one compiled function) can wait for each other for ever.
 if (os.cpu_count() or 1) < 16:
     os.environ.setdefault("NPROC", "16")
+# Each of these calls would start threads of OpenBLAS besides: on two cores, batches of matrices of
+# size 66 took 300 times as long.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -21,6 +21,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+import threadpoolctl
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
@@ -229,11 +230,13 @@ def sweep(
     work = _per_device(fn, key is not None, together)
     run = across_devices(work, in_axes=(None, 0, 0), backend=backend, devices=devices)
     parts = []
-    for start in range(0, size, per_call):
-        # A short chunk repeats its last item, so that every call has the one compiled shape.
-        rows = np.minimum(np.arange(start, start + per_call), size - 1).reshape(shards, -1)
-        taken = jax.tree.map(lambda leaf, rows=rows: np.asarray(leaf)[rows], items)
-        parts.append(jax.device_get(run(key, ids[rows].astype(np.int32), taken)))
+    # XLA runs the items' matrices on threads of its own: BLAS threads beside them only collide.
+    with threadpoolctl.threadpool_limits(1, "blas"):
+        for start in range(0, size, per_call):
+            # A short chunk repeats its last item, so that every call has the one compiled shape.
+            rows = np.minimum(np.arange(start, start + per_call), size - 1).reshape(shards, -1)
+            taken = jax.tree.map(lambda leaf, rows=rows: np.asarray(leaf)[rows], items)
+            parts.append(jax.device_get(run(key, ids[rows].astype(np.int32), taken)))
     return jax.tree.map(lambda *leaves: _joined(leaves)[:size], *parts)
 
 

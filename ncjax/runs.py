@@ -75,7 +75,7 @@ def environment() -> dict[str, Any]:
     """Versions, device and git revision, as recorded in `config.json`."""
     devices = jax.devices()
     return {
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES}
+        "versions": {name: version_of(name) for name in _PACKAGES}
         | {"python": platform.python_version()},
         "backend": devices[0].platform,
         "device": devices[0].device_kind,
@@ -83,6 +83,14 @@ def environment() -> dict[str, Any]:
         "git_revision": _git_revision(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def version_of(package: str) -> str | None:
+    """The version of an installed package; None if it is not installed (as ncjax in a clone)."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def write_atomically(path: Path, content: str | Callable[[Path], object]) -> None:

@@ -24,7 +24,6 @@ from ncjax.ufm.certificate import escape_eigenvalues
 from ncjax.ufm.problem import Params, Problem, check_params
 
 _PRECISION = jax.lax.Precision.HIGHEST
-_SMALL = 512  # matrices that GPUs diagonalise in batches
 
 
 def count_below(params: Params, problem: Problem, shift: Scalar) -> Int[Array, ""]:
@@ -109,9 +108,9 @@ def counts_below(params: Params, problem: Problem, shifts: Float[Array, " s"]) -
 def _number_negative(matrix: Float[Array, "p p"]) -> jax.Array:
     """How many eigenvalues of a symmetric matrix are negative.
 
-    JAX's eigvalsh finds eigenvectors too, for eight times the work of the tridiagonal form, whose
-    pivots have the same signs (Sturm). But on GPUs it takes small matrices in batches, and the
-    tridiagonal form one by one; TPUs have no such routine.
+    On CPUs JAX's eigvalsh finds eigenvectors too, for eight times the work of the tridiagonal form,
+    whose pivots have the same signs (Sturm). GPUs are as fast with it, and take small matrices in
+    batches; TPUs have no tridiagonal form.
     """
 
     def by_pivots(matrix: jax.Array) -> jax.Array:
@@ -131,8 +130,7 @@ def _number_negative(matrix: Float[Array, "p p"]) -> jax.Array:
     def by_eigenvalues(matrix: jax.Array) -> jax.Array:
         return _number(jnp.linalg.eigvalsh(matrix) < 0)
 
-    on_gpu = by_pivots if len(matrix) > _SMALL else by_eigenvalues
-    return jax.lax.platform_dependent(matrix, cpu=by_pivots, cuda=on_gpu, default=by_eigenvalues)
+    return jax.lax.platform_dependent(matrix, cpu=by_pivots, default=by_eigenvalues)
 
 
 def _number(found: Bool[Array, " *shape"], axis: int | None = None) -> jax.Array:

@@ -9,7 +9,8 @@ Two aims share it.
   :math:`(H + i\lambda)^{-1} \nabla f`: one complex solve of the same form, never singular. With a
   vanishing shift it is the undamped Newton step.
 
-The shift follows the ratio of actual to predicted decrease by Nielsen's rule (1999).
+The shift follows the ratio of actual to predicted decrease by Nielsen's rule (1999). All is done in
+the variables in which both decays are mu, so that only their product matters to the path.
 """
 
 from __future__ import annotations
@@ -125,6 +126,14 @@ def _solve(
     used = (jnp.arange(params.W.shape[1]) < columns).astype(params.W.dtype)
     params = Params(params.W * used[None, :], params.H * used[None, :], params.b)
     limit = gradient_tol * problem.force
+    # With W' = ratio W, H' = H / ratio both decays are mu, and the factors of a solution equally
+    # large: there is no long valley along which they have yet to be balanced.
+    ratio = jnp.sqrt(jnp.sqrt(jnp.asarray(problem.lambda_w / problem.lambda_h)))
+    params = _rescaled(params, ratio)
+    problem = dataclasses.replace(problem, lambda_w=problem.mu, lambda_h=problem.mu)
+
+    def size(slope: Params) -> jax.Array:
+        return norm(_rescaled(slope, ratio), problem)
 
     def at(params: Params) -> tuple[Params, jax.Array]:
         slope = gradient(params, problem)
@@ -133,7 +142,7 @@ def _solve(
         return slope, inner(slope, slope, problem) / 2
 
     def unfinished(state: _State) -> jax.Array:
-        far = norm(state.gradient, problem) > limit
+        far = size(state.gradient) > limit
         return far & (state.steps < max_steps) & (state.shift < _MOST * problem.mu)
 
     def iterate(state: _State) -> _State:
@@ -142,15 +151,17 @@ def _solve(
         slope, value = at(params)
         # Beyond what rounding lets f show, a predicted decrease is taken to be real.
         visible = predicted > 4 * float(jnp.finfo(value.dtype).eps) * jnp.abs(state.value)
-        ratio = jnp.where(visible, (state.value - value) / predicted, 1)
+        gain = jnp.where(visible, (state.value - value) / predicted, 1)
         taken = _State(params, slope, value, state.shift, jnp.asarray(2.0), state.steps)
+        # Just refused, the shift is about as small as it may be; else try a much smaller one.
+        least = jnp.where(state.growth > 2, 1 / 3, 1 / 16)
         taken = dataclasses.replace(
-            taken, shift=state.shift * jnp.maximum(1 / 16, 1 - (2 * ratio - 1) ** 3)
+            taken, shift=state.shift * jnp.maximum(least, 1 - (2 * gain - 1) ** 3)
         )
         refused = dataclasses.replace(
             state, shift=state.shift * state.growth, growth=2 * state.growth
         )
-        good = (ratio > 0) & jnp.isfinite(value)
+        good = (gain > 0) & jnp.isfinite(value)
         chosen = jax.tree.map(lambda a, b: jnp.where(good, a, b), taken, refused)
         shift = jnp.maximum(chosen.shift, _LEAST * problem.mu)
         return dataclasses.replace(chosen, shift=shift, steps=state.steps + 1)
@@ -158,8 +169,12 @@ def _solve(
     shift, growth = jnp.asarray(_FIRST * problem.mu), jnp.asarray(2.0)
     first = _State(params, *at(params), shift, growth, jnp.zeros((), jnp.int32))
     last = jax.lax.while_loop(unfinished, iterate, first)
-    size = norm(last.gradient, problem)
-    return Solution(last.params, size, size <= limit, last.steps)
+    left = size(last.gradient)
+    return Solution(_rescaled(last.params, 1 / ratio), left, left <= limit, last.steps)
+
+
+def _rescaled(params: Params, ratio: jax.Array) -> Params:
+    return dataclasses.replace(params, W=ratio * params.W, H=params.H / ratio)
 
 
 def _step(
