@@ -11,11 +11,11 @@ law and at most #{sigma > mu} d (both derived here; `ncjax.ufm.certificate`).
 
     python -m experiments.landscape_atlas --preset cpu
 
-Expected (preset cpu, 15 minutes on two cores beside other work, compilation included): of 128,192
-points all are strict saddles or minimisers at the best symmetric value, but for 282 from which the
-direct search for saddles did not converge in 200 steps. Both laws hold at all 88,756 saddles that
-are minima within their rank; of those found directly a quarter has a larger index than the law
-says, up to 12 more, and none has an eigenvalue below the escape value.
+Expected (preset cpu; 264 s with --memory 4 on an NVIDIA H200, 15 minutes on two busy cores): of
+128,192 points all are strict saddles or minimisers at the best symmetric value, but for 261 from
+which the direct search for saddles did not converge in 200 steps. Both laws hold at all 88,756
+saddles that are minima within their rank; of those found directly a third has a larger index than
+the law says, up to 12 more, and none has an eigenvalue below the escape value.
 """
 
 from __future__ import annotations
