@@ -12,7 +12,8 @@ __version__ = "0.1.0"
 
 # XLA runs batched LAPACK calls on the very threads that wait for them, as many as cores. On two
 # cores two such calls (of one compiled function) can wait for each other for ever.
-if (os.cpu_count() or 1) < 16:
+_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+if _cores < 16:
     os.environ.setdefault("NPROC", "16")
 # Each of these calls would start threads of OpenBLAS besides: on two cores, batches of matrices of
 # size 66 took 300 times as long.

@@ -22,11 +22,13 @@ def sliced(batch, problem, places):
 def test_eigenpairs_by_place_agree_with_the_dense_spectrum(loss):
     problem = make(loss, SIZE)
     batch = points(problem)
-    places = jnp.array([0, 1, 7, -1])
-    found = sliced(batch, problem, places)
+    spectra = dense(batch, problem)
+    places = np.append(np.arange(spectra.shape[1]), -1)
+    found = sliced(batch, problem, jnp.asarray(places))
     assert found.converged.all()
-    expected = dense(batch, problem)[:, np.asarray(places)]
-    np.testing.assert_allclose(found.eigenvalue, expected, atol=1e-10)
+    # Also where eigenvalues stand closer together than 1e-9, as they do at critical points.
+    error = np.abs(found.eigenvalue - spectra[:, places]).max(axis=1)
+    assert (error < 1e-12 * np.abs(spectra).max(axis=1)).all()
 
     flat = jax.vmap(jax.vmap(lambda v: jax.flatten_util.ravel_pytree(v)[0]))(found.vector)
     np.testing.assert_allclose(np.linalg.norm(flat, axis=-1), 1, rtol=1e-12)
@@ -44,7 +46,7 @@ def test_bisection_on_the_counts_alone_finds_every_eigenvalue(loss):
     one = jax.vmap(lambda p, i: ufm.eigenvalue(p, problem, i), in_axes=(None, 0))
     found = jax.vmap(one, in_axes=(0, None))(batch, places)
     error = np.abs(found - expected).max(axis=1)
-    assert (error < 1e-8 * np.abs(expected).max(axis=1)).all()
+    assert (error < 1e-12 * np.abs(expected).max(axis=1)).all()
 
 
 @pytest.mark.usefixtures("no_type_checks")
