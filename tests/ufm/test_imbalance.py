@@ -62,7 +62,8 @@ def test_classes_of_one_size_merge_at_the_certified_minimum_exactly_up_to_the_th
     assert (verdicts == Verdict.GLOBAL_MINIMIZER).all()
     merged, predicted = [], []
     for number, groups in enumerate(of_class):
-        unit = np.abs(params.W[number]).max() + 1e-6
+        # Where all classes merge W is nothing but what the solver leaves, about 1e-8.
+        unit = np.abs(params.W[number]).max() + 1e-4
         for group in np.unique(groups):
             members = groups == group
             if members.sum() > 1:
