@@ -17,7 +17,7 @@ exactly, by `ufm.landscape`'s own work of one point. The peers solve within the 
 Section `device` gives points a second by points in a call; it needs no peer. BLAS runs on one
 thread beside XLA's. Seconds depend on what else runs; ratios are of one run.
 
-Expected: 8 to 14 minutes, and the numbers below. Measured on 2026-11-26 on two cores of an Intel
+Expected: 13.5 minutes, and the numbers below. Measured on 2026-11-26 on two cores of an Intel
 Xeon, shared with other work (load 5 to 10); jax 0.10.2, optax 0.2.8, SciPy 1.17.1, torch 2.14.1.
 
     a certified point            cross entropy 3.4 ms, MSE 3.3 ms, focal (300 features) 130 ms
