@@ -33,7 +33,7 @@ import tyro
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ncjax import plots, runs, ufm
+from ncjax import parallel, plots, runs, ufm
 
 _CONVEX = ("cross_entropy", "label_smoothing", "mse")
 _DECAYS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
@@ -130,6 +130,7 @@ def main(
         memory: GiB for the working arrays of one compiled call.
     """
     started = time.perf_counter()
+    parallel.use_all_cores()
     print(f"device: {jax.devices()[0].device_kind}, writing to {run}")
     parts = []
     for name, grid in PRESETS[preset].items():

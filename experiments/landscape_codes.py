@@ -95,6 +95,7 @@ def main(
         preset: smoke takes seconds, cpu minutes.
         run: folder; a run that was killed goes on, and a finished one draws its figures again.
     """
+    parallel.use_all_cores()
     print(f"device: {jax.devices()[0].device_kind}, writing to {run}")
     config = PRESETS[preset]
     runs.open_run(run, config)
@@ -136,7 +137,7 @@ def solved(config: Config, K: int, d: int) -> pd.DataFrame:
         decays,
         key=jax.random.key(0),
         chunk=config.chunk,
-        together=8 if jax.devices()[0].platform == "cpu" else None,
+        together=parallel.together_for_loops(),
     )
     features = found.pop("features")
     table = pd.DataFrame({"K": K, "d": d, "decay": decays} | found)

@@ -29,16 +29,15 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import tyro
-from matplotlib.figure import Figure
 
 from experiments import ufm_in_numpy as definition
+from experiments.drawing.exactness import draw
 from experiments.tables import kept, markdown
 from ncjax import parallel, progress, runs, ufm
-from ncjax.plots import COLORS, LOSS_NAMES, MARKERS, STYLE, save
+from ncjax.plots import LOSS_NAMES
 
 KINDS: dict[str, tuple[str, dict[str, float], float]] = {
     "cross entropy": ("cross_entropy", {}, 1e-2),
@@ -170,7 +169,8 @@ def main(
     steps = step_counts(tables["newton"])
     for name, table in (tables | {"summary": summary, "steps": steps}).items():
         runs.write_atomically(run / f"{name}.csv", table.to_csv(index=False))
-    draw(tables["spectra"], tables["newton"], run / "figures" / "landscape_exactness.png")
+    figure = run / "figures" / "landscape_exactness.png"
+    draw(tables["spectra"], full(tables["newton"]), REACHED, figure)
     report = "\n\n".join(markdown(table.set_index(table.columns[0])) for table in (summary, steps))
     runs.write_atomically(run / "summary.md", report + "\n")
     print(report)
@@ -369,7 +369,7 @@ def summarize(spectra: pd.DataFrame, slices: pd.DataFrame, newton: pd.DataFrame)
         _claim("the same: distance to the nearest", values, values["distance"], 1e-10),
         _claim("the same: not converged", values, values["converged"] == 0, 0),
     ]
-    for loss, cases in _full(newton).groupby("loss", sort=False):
+    for loss, cases in full(newton).groupby("loss", sort=False):
         name = f"Newton, {LOSS_NAMES[loss]}: share of starts not there"
         row = _claim(name, cases, cases["gradient_norm"] > REACHED, 0.01)
         rows.append(row | {"found": row["found"] / len(cases)})
@@ -406,46 +406,18 @@ _SYMBOLS = {
 }
 
 
-def _full(newton: pd.DataFrame) -> pd.DataFrame:
+def full(newton: pd.DataFrame) -> pd.DataFrame:
     """The starts that had all their steps."""
     return newton[newton["max_steps"] == newton["max_steps"].max()]
 
 
 def step_counts(newton: pd.DataFrame) -> pd.DataFrame:
     """How many steps Newton took, by loss and form of the points."""
-    groups = _full(newton).groupby(["loss", "form"], sort=False)["steps"]
+    groups = full(newton).groupby(["loss", "form"], sort=False)["steps"]
     table = groups.quantile([0.5, 0.9, 0.99, 1.0]).unstack()
     table.columns = ["median", "90 %", "99 %", "most"]
     table = table.assign(starts=groups.size()).reset_index()
     return table.astype({name: int for name in ("median", "90 %", "99 %", "most", "starts")})
-
-
-def draw(spectra: pd.DataFrame, newton: pd.DataFrame, path: Path) -> None:
-    """The error of the closed spectrum by size, and how fast Newton's starts get there."""
-    path.parent.mkdir(exist_ok=True)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.6, 3.9), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        for number, (kind, cases) in enumerate(spectra.groupby("kind", sort=False)):
-            style = {"color": COLORS[number], "marker": MARKERS[number], "linestyle": ""}
-            worst = cases.groupby("parameters")["error"].max()
-            left.plot(worst, **style, markersize=3, alpha=0.8, label=kind)
-        aim = {"color": "0.4", "linewidth": 0.8, "linestyle": "--"}
-        left.axhline(1e-12, **aim, label="aim")
-        left.set(xscale="log", yscale="log", ylim=(1e-16, 2e-12))
-        left.set(xlabel="parameters, K(d+1) + Nd", ylabel="largest error of an eigenvalue / norm")
-        left.set_title("closed spectrum against the dense Hessian")
-        for number, (loss, cases) in enumerate(_full(newton).groupby("loss", sort=False)):
-            reached = np.where(cases["gradient_norm"] <= REACHED, cases["steps"], np.inf)
-            steps = np.arange(cases["max_steps"].iloc[0] + 1)
-            left_over = (reached[None, :] > steps[:, None]).mean(1)
-            right.step(steps, left_over, where="post", color=COLORS[number], label=LOSS_NAMES[loss])
-        right.axhline(0.01, **aim, label="aim")
-        right.set(yscale="log", xlabel="Newton steps", ylabel="share of starts not there yet")
-        right.set_title(r"Newton from random starts to $\|\nabla f\| \leq 10^{-10}$")
-        for ax in (left, right):
-            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=8)
-        save(figure, path)
 
 
 if __name__ == "__main__":

@@ -110,6 +110,7 @@ def main(
         preset: smoke takes seconds, cpu minutes.
         run: folder; a run that was killed goes on, and a finished one draws its figures again.
     """
+    parallel.use_all_cores()
     print(f"device: {jax.devices()[0].device_kind}, writing to {run}")
     config = PRESETS[preset]
     runs.open_run(run, config)
@@ -192,7 +193,7 @@ def solved(config: Config, loss: str, items: dict[str, np.ndarray]) -> pd.DataFr
         items,
         key=jax.random.key(0),
         chunk=config.chunk,
-        together=8 if jax.devices()[0].platform == "cpu" else None,
+        together=parallel.together_for_loops(),
     )
     return pd.DataFrame(items | found).assign(loss=loss)
 

@@ -40,6 +40,7 @@ def landscape(
         backend: how devices are used.
     """
     if from_ is None:
+        parallel.use_all_cores()
         print(f"writing to {run}")
         settings = {"chunk": chunk, "memory": memory, "search": search, "backend": backend}
         with jax.enable_x64(True):

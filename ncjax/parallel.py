@@ -14,7 +14,9 @@ virtual shards as asked for, and is the simplest to debug.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -199,8 +201,7 @@ def sweep(
         chunk: items in one compiled call, all devices together; a short batch is padded to it. All
             items at once if None.
         together: items that a device maps over at once by `vmap`, in a loop over its share of the
-            chunk; all of them if None. A loop inside `fn` runs until its last item is done, so
-            that on a CPU, which gains little from large batches, 8 or so are faster.
+            chunk; all of them if None. For functions with loops see `together_for_loops`.
         backend: as in `across_devices`; "vmap" uses the default device alone.
         devices: as in `across_devices`.
 
@@ -238,6 +239,41 @@ def sweep(
             taken = jax.tree.map(lambda leaf, rows=rows: np.asarray(leaf)[rows], items)
             parts.append(jax.device_get(run(key, ids[rows].astype(np.int32), taken)))
     return jax.tree.map(lambda *leaves: _joined(leaves)[:size], *parts)
+
+
+def together_for_loops(devices: Sequence[jax.Device] | None = None) -> int | None:
+    """What `sweep` should take `together` where `fn` loops until its item is done.
+
+    A loop over a batch runs until its last item is done. An accelerator gains more from a large
+    batch than that costs; a CPU gains nothing.
+
+    Args:
+        devices: to run on; this process's devices if None.
+
+    Returns:
+        1 on a CPU, else None: all items.
+    """
+    return 1 if (devices or jax.local_devices())[0].platform == "cpu" else None
+
+
+def use_all_cores() -> None:
+    """Makes every core a device of JAX's CPU backend, for sweeps to spread over.
+
+    One CPU device runs small matrices on one core. To be called before JAX does anything; if JAX
+    has started, or was told a number of CPU devices, nothing changes. Accelerators are not touched.
+    """
+    told = jax.config.jax_num_cpu_devices != -1
+    if told or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
+    with contextlib.suppress(RuntimeError):  # JAX has started
+        jax.config.update("jax_num_cpu_devices", cores())
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _joined(leaves: tuple[np.ndarray, ...]) -> np.ndarray:

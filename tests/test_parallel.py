@@ -2,6 +2,7 @@ import os
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -129,6 +130,31 @@ def test_a_sharded_argument_must_have_one_slice_a_device(backend):
     run = parallel.across_devices(abs, in_axes=(0,), backend=backend, devices=jax.devices()[:1])
     with pytest.raises(InputError, match=r"`argument 0`.*\(2,\).*each of 1 device"):
         run(np.ones((2, 3)))
+
+
+def test_every_core_becomes_a_device_unless_a_number_was_given(on_devices):
+    script = """
+import jax
+from ncjax import parallel
+parallel.use_all_cores()
+devices = len(jax.devices())
+parallel.use_all_cores()  # too late, and harmless
+print(devices, len(jax.devices()), parallel.cores())
+"""
+    given = on_devices(script, devices=3).split()
+    assert given[:2] == ["3", "3"]
+    plain = os.environ | {"XLA_FLAGS": ""}
+    command = [sys.executable, "-c", script]
+    shown = subprocess.run(command, env=plain, cwd=ROOT, capture_output=True, text=True, check=True)
+    devices, after, cores = shown.stdout.split()
+    assert devices == after == cores
+
+
+@pytest.mark.usefixtures("no_type_checks")
+def test_a_cpu_takes_items_with_loops_one_by_one():
+    assert parallel.together_for_loops() == 1
+    accelerator = SimpleNamespace(platform="tpu")
+    assert parallel.together_for_loops([accelerator]) is None
 
 
 TWO_PROCESSES = """

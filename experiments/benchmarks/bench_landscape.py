@@ -62,7 +62,7 @@ from experiments.benchmarks.landscape_points import (
     timed_sweep,
 )
 from experiments.benchmarks.landscape_torch import torch_section
-from ncjax import runs, ufm
+from ncjax import parallel, runs, ufm
 
 Section = Literal[
     "points", "parts", "torch", "lbfgs", "scipy", "floor", "growth", "spectrum", "device"
@@ -89,8 +89,7 @@ def main(
         out: JSON file of the rows and the environment.
     """
     warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)  # of torch about itself
-    cores = len(os.sched_getaffinity(0))
-    jax.config.update("jax_num_cpu_devices", cores)  # shard_map then uses all of them
+    parallel.use_all_cores()
     started = time.perf_counter()
     rows: list[Row] = []
     for section in sections:
@@ -104,7 +103,7 @@ def main(
     seconds = elapsed(started)
     environment = {
         "device": jax.devices()[0].device_kind,
-        "cores": cores,
+        "cores": parallel.cores(),
         "versions": {name: runs.version_of(name) for name in ("jax", "optax", "scipy", "torch")},
         "date": time.strftime("%Y-%m-%d"),
         "seconds": seconds,
@@ -153,7 +152,7 @@ def device_section() -> list[Row]:
     for size, counts in chunks.items():
         fastest = 0.0
         for count in counts:
-            row = throughput(size, count, rate, together=1 if on_cpu else None)
+            row = throughput(size, count, rate, parallel.together_for_loops())
             rows.append(row)
             if row["points a second"] is None or row["points a second"] < 1.1 * fastest:
                 break

@@ -192,12 +192,14 @@ def _solve_block(
     if search == "float32":
         with jax.enable_x64(False):
             finder = _finder(shape, grid.start_scale)
-            found = sweep(finder, items, together=_together(devices), devices=devices)
+            together = parallel.together_for_loops(devices)
+            found = sweep(finder, items, together=together, devices=devices)
         items["found"] = jax.tree.map(lambda leaf: leaf.astype(float), found)
         devices = tuple(jax.local_devices(backend="cpu"))
     point = _point(shape, grid.start_scale, grid.dense_limit)
     with jax.default_device(devices[0] if devices else None):  # where "vmap" runs
-        results = sweep(point, items, together=_together(devices), devices=devices)
+        together = parallel.together_for_loops(devices)
+        results = sweep(point, items, together=together, devices=devices)
         results["theory_value"] = _theory_values(shape, block.items)
     results["verdict"] = [Verdict(int(code)).label for code in results["verdict"]]
     problem = {
@@ -209,11 +211,6 @@ def _solve_block(
     return pd.DataFrame(block.items | results).assign(**problem)
 
 
-def _together(devices: tuple[jax.Device, ...] | None) -> int | None:
-    """Items in one `vmap`: few on a CPU, where the slowest would hold up all others."""
-    return 8 if (devices or jax.local_devices())[0].platform == "cpu" else None
-
-
 def _theory_values(shape: Shape, items: dict[str, np.ndarray]) -> np.ndarray:
     """f* of each item's problem where it has a symmetric minimiser, else NaN; each solved once."""
     size = len(items["start"])
@@ -223,7 +220,11 @@ def _theory_values(shape: Shape, items: dict[str, np.ndarray]) -> np.ndarray:
     columns = np.stack([items[name] for name in names], axis=1)
     distinct, place = np.unique(columns, axis=0, return_inverse=True)
     padded = distinct[np.minimum(np.arange(-(-len(distinct) // 16) * 16), len(distinct) - 1)]
-    traced = shape._replace(samples_per_class=None, compact=True, aim="minimizer")
+    # One program serves all sample numbers and all d >= K.
+    width = min(shape.feature_dim, shape.num_classes)
+    traced = shape._replace(
+        feature_dim=width, samples_per_class=None, compact=True, aim="minimizer"
+    )
     values = parallel.sweep(
         _theory(traced),
         dict(zip(names, padded.T, strict=True)),

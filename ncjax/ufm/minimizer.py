@@ -26,7 +26,8 @@ from ncjax import checks, frames
 from ncjax.types import Scalar
 from ncjax.ufm.problem import Params, Problem, expand
 
-_STARTS = tuple(2.0**k for k in range(-5, 7))
+_GRID = np.geomspace(2.0**-6, 2.0**7, 53)  # of s
+_VALLEYS = 3
 _STEPS = 80
 
 
@@ -58,7 +59,7 @@ class Minimizer:
 
 
 def minimizer(problem: Problem, *, compact: bool = False) -> Minimizer:
-    """Solves the two-scalar problem by safeguarded Newton from a dozen starts, keeping the best.
+    """Solves the two-scalar problem by safeguarded Newton from the lowest valleys of a grid.
 
     Args:
         problem: balanced, with d >= K-1, or d >= K where the logits have a common component.
@@ -89,7 +90,9 @@ def minimizer(problem: Problem, *, compact: bool = False) -> Minimizer:
             "one number",
             "Unequal classes have no symmetric minimiser: use `solve`.",
         )
-    best = _minimizer(problem, compact)
+    # Compact, a problem of any d >= K is that of d = K: one program serves all.
+    d = min(d, K) if compact else d
+    best = _minimizer(dataclasses.replace(problem, feature_dim=d), compact)
     if d < K and checks.is_concrete(best.common) and np.any(np.asarray(best.common) != 0):
         raise _too_small(problem, K, "its logits have a common component, so its rank is K")
     return best
@@ -150,10 +153,7 @@ def _split_common(m: Scalar, problem: Problem) -> tuple[Scalar, Scalar]:
 def _solve(problem: Problem) -> tuple[Scalar, Scalar]:
     frozen = jax.lax.stop_gradient(problem)
 
-    def from_start(s: Scalar) -> Float[Array, "2"]:
-        return _newton(jnp.stack([s, jnp.zeros_like(s)]), frozen)
-
-    ends = jax.vmap(from_start)(jnp.asarray(_STARTS))
+    ends = jax.vmap(lambda start: _newton(start, frozen))(_starts(frozen))
     values = jax.vmap(lambda x: _reduced_objective(x, frozen))(ends)
     best = jax.lax.stop_gradient(ends[jnp.argmin(jnp.where(jnp.isnan(values), jnp.inf, values))])
     # One more Newton step from the frozen solution: no change in value, and by the implicit
@@ -165,13 +165,34 @@ def _solve(problem: Problem) -> tuple[Scalar, Scalar]:
     return jnp.maximum(s, 0), m
 
 
+def _starts(problem: Problem) -> Float[Array, "starts 2"]:
+    """The lowest local minima on a grid of s with m = 0, and the points before them.
+
+    A hinge loss is flat, without curvature, from the minimum on. The ends of the grid count too:
+    the first leads to s = 0.
+    """
+    grid = jnp.asarray(np.stack([_GRID, np.zeros_like(_GRID)], axis=1), problem.tau.dtype)
+    values = jax.vmap(lambda x: _reduced_objective(x, problem))(grid)
+    values = jnp.where(jnp.isnan(values), jnp.inf, values)
+    padded = jnp.pad(values, 1, constant_values=jnp.inf)
+    valley = (values < padded[:-2]) & (values <= padded[2:])
+    depth = jnp.where(valley, values, jnp.inf)
+    lowest = jnp.argsort(depth)[:_VALLEYS]
+    lowest = jnp.where(jnp.isfinite(depth[lowest]), lowest, lowest[0])  # if there are fewer
+    return grid[jnp.concatenate([lowest, jnp.maximum(lowest - 1, 0)])]
+
+
 def _newton(start: Float[Array, "2"], problem: Problem) -> Float[Array, "2"]:
     """Levenberg-damped Newton on {s >= 0}, tolerant of rounding near the solution."""
     epsilon = float(jnp.finfo(start.dtype).eps)
     gradient_at, hessian_at = jax.grad(_reduced_objective), jax.hessian(_reduced_objective)
 
-    def body(_, carry: tuple[jax.Array, Scalar]) -> tuple[jax.Array, Scalar]:
-        x, damping = carry
+    def unfinished(carry: tuple) -> jax.Array:
+        _, _, moving, steps = carry
+        return moving & (steps < _STEPS)
+
+    def body(carry: tuple) -> tuple:
+        x, damping, _, steps = carry
         gradient, hessian = gradient_at(x, problem), hessian_at(x, problem)
         # A slope at the level of rounding moves nothing: else the free shift of b would drift.
         sloped = jnp.abs(gradient) > 32 * epsilon * _slopes(x, problem)
@@ -180,9 +201,11 @@ def _newton(start: Float[Array, "2"], problem: Problem) -> Float[Array, "2"]:
         trial = jnp.where(trial[0] < 0, _to_bound(x, gradient, hessian, free, damping), trial)
         value = _reduced_objective(x, problem)
         better = _reduced_objective(trial, problem) <= value + 4 * epsilon * jnp.abs(value)
-        return jnp.where(better, trial, x), jnp.where(better, damping / 8, damping * 8 + 1e-6)
+        damping = jnp.where(better, damping / 8, damping * 8 + 1e-6)
+        return jnp.where(better, trial, x), damping, free.any(), steps + 1
 
-    return jax.lax.fori_loop(0, _STEPS, body, (start, jnp.zeros_like(start[0])))[0]
+    first = (start, jnp.zeros_like(start[0]), jnp.asarray(True), jnp.zeros((), jnp.int32))
+    return jax.lax.while_loop(unfinished, body, first)[0]
 
 
 def _newton_step(

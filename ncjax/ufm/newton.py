@@ -68,7 +68,8 @@ def solve(
         problem: the problem.
         aim: "minimizer" goes down, to a point whose Hessian is positive semidefinite unless the
             start lay in a subspace that gradients do not leave (as one of unused columns);
-            "critical_point" goes to a nearby critical point of any index.
+            "critical_point" goes to a nearby critical point of any index, or to a minimum of the
+            gradient norm, which is none; `converged` tells them apart.
         columns: only the first so many feature columns move, the others are set to zero; all of
             them if None. May be traced, so that one program serves all ranks.
         gradient_tol: stop when the gradient norm is at most this share of `problem.force`, the
@@ -152,12 +153,8 @@ def _solve(
         # Beyond what rounding lets f show, a predicted decrease is taken to be real.
         visible = predicted > 4 * float(jnp.finfo(value.dtype).eps) * jnp.abs(state.value)
         gain = jnp.where(visible, (state.value - value) / predicted, 1)
-        taken = _State(params, slope, value, state.shift, jnp.asarray(2.0), state.steps)
-        # Just refused, the shift is about as small as it may be; else try a much smaller one.
-        least = jnp.where(state.growth > 2, 1 / 3, 1 / 16)
-        taken = dataclasses.replace(
-            taken, shift=state.shift * jnp.maximum(least, 1 - (2 * gain - 1) ** 3)
-        )
+        smaller = state.shift * jnp.maximum(1 / 3, 1 - (2 * gain - 1) ** 3)
+        taken = _State(params, slope, value, smaller, jnp.asarray(2.0), state.steps)
         refused = dataclasses.replace(
             state, shift=state.shift * state.growth, growth=2 * state.growth
         )

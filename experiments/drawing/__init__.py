@@ -1,0 +1,1 @@
+"""The figures of the landscape experiments, from their tables."""
