@@ -11,11 +11,11 @@ law and at most #{sigma > mu} d (both derived here; `ncjax.ufm.certificate`).
 
     python -m experiments.landscape_atlas --preset cpu
 
-Expected (preset cpu; 264 s with --memory 4 on an NVIDIA H200, 15 minutes on two busy cores): of
-128,192 points all are strict saddles or minimisers at the best symmetric value, but for 261 from
-which the direct search for saddles did not converge in 200 steps. Both laws hold at all 88,756
-saddles that are minima within their rank; of those found directly a third has a larger index than
-the law says, up to 12 more, and none has an eigenvalue below the escape value.
+Expected (preset cpu; ten minutes on two cores): of 128,192 points all are strict saddles or
+minimisers at the best symmetric value, but for 381 from which the direct search for saddles did not
+converge in 200 steps. Both laws hold at all 88,756 saddles that are minima within their rank; of
+those found directly two fifths have a larger index than the law says, up to 12 more, and none has
+an eigenvalue below the escape value.
 """
 
 from __future__ import annotations
@@ -277,14 +277,14 @@ def _by_rank(
 def index_law(table: pd.DataFrame, path: Path) -> None:
     """The exact index of every saddle against the law, one panel a search."""
     saddles = table[table["verdict"] == "strict_saddle"]
-    searches = list(dict.fromkeys(saddles["search"]))
+    searches, losses = (list(dict.fromkeys(saddles[name])) for name in ("search", "loss"))
     with mpl.rc_context(plots.STYLE):
         figure = Figure(figsize=(2.5 * len(searches) + 0.5, 2.9), layout="constrained")
         axes = figure.subplots(1, len(searches), sharex=True, sharey=True, squeeze=False)[0]
         for ax, search in zip(axes, searches, strict=True):
-            for number, (loss, points) in enumerate(
-                saddles[saddles["search"] == search].groupby("loss", sort=False)
-            ):
+            here = saddles[saddles["search"] == search]
+            for loss, points in here.groupby("loss", sort=False):
+                number = losses.index(loss)
                 ax.scatter(
                     points["escape_dimension"],
                     points["negative"],

@@ -15,8 +15,8 @@ one random start each:
     python -m experiments.landscape_imbalance --run runs/landscape_imbalance
 
 Expected (preset cpu): all 990 points are certified global minimisers, none on the wrong side of
-its R*; the 18 bisected thresholds agree with the exact ones to 5e-7. Beyond R* the merged rows soon
-vanish altogether, and with them the angle. 80 s on 2 busy cores.
+its R*; the 18 bisected thresholds agree with the exact ones to 3e-6. Beyond R* the merged rows soon
+vanish altogether, and with them the angle. 20 s on two cores.
 """
 
 from __future__ import annotations

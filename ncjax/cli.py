@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import jax
+import pandas as pd
 import tyro
 
-from ncjax import checks, measure, parallel, plots, spectrum, training, ufm
+from ncjax import checks, data, measure, parallel, plots, spectrum, training, ufm
 
 _Unprefixed = tyro.conf.arg(name="")
 
@@ -124,11 +125,35 @@ def measure_(
     print(f"written: {out / 'collapse.json'}, {out / 'collapse.png'}")
 
 
+def data_(
+    action: Annotated[Literal["list", "prepare"], tyro.conf.Positional],
+    name: Annotated[str | None, tyro.conf.Positional] = None,
+    data_dir: Path | None = None,
+) -> None:
+    """List the data sets that need no network, or prepare one of tensorflow-datasets.
+
+    It is downloaded, verified and decoded, once. Fashion-MNIST comes from Debian's package
+    dataset-fashion-mnist where that is installed.
+
+    Args:
+        action: what to do.
+        name: as fashion_mnist, mnist, kmnist, cifar10 or cifar100, which need no TensorFlow.
+        data_dir: folder of all data sets; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.
+    """
+    if action == "prepare":
+        if name is None:
+            raise checks.reject("name", "none", "the data set to prepare", "See `ncjax data list`.")
+        print(f"writing to {data.data_folder(data_dir)}")
+        print(f"ready: {data.prepare(name, data_dir)}")
+    print(pd.DataFrame(data.available(data_dir)).to_string(index=False))
+
+
 _COMMANDS = {
     "landscape": landscape,
     "train": train,
     "spectrum": spectrum_,
     "measure": measure_,
+    "data": data_,
 }
 
 

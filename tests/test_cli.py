@@ -49,6 +49,13 @@ def test_measure_prints_every_measure_and_writes_beside_the_file(capsys, tmp_pat
     assert (tmp_path / "net" / "collapse.json").exists()
 
 
+def test_data_lists_what_there_is(capsys, tmp_path):
+    cli.main(["data", "list", "--data-dir", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert "digits" in shown
+    assert "scikit-learn" in shown
+
+
 @pytest.mark.usefixtures("no_type_checks")
 @pytest.mark.parametrize(
     ("command", "message"),
@@ -58,6 +65,8 @@ def test_measure_prints_every_measure_and_writes_beside_the_file(capsys, tmp_pat
         ("landscape --lambda-w -1", "`lambda_w`: got -1"),
         ("landscape --run config.json/x --losses mse", "`run`"),
         ("train --loss focal --hyperparameters gama 2", "gama"),
+        ("data prepare", "`name`"),
+        ("data prepare fashion_mnits", "Did you mean 'fashion_mnist'"),
         ("train --dataset digit", "`dataset`: got 'digit'"),
         ("train --batch-size 5000 --run r", "`batch_size`: got 5000"),
     ],

@@ -17,18 +17,18 @@ exactly, by `ufm.landscape`'s own work of one point. The peers solve within the 
 Section `device` gives points a second by points in a call; it needs no peer. BLAS runs on one
 thread beside XLA's. Seconds depend on what else runs; ratios are of one run.
 
-Expected: 13.5 minutes, and the numbers below. Measured on 2026-11-26 on two cores of an Intel
-Xeon, shared with other work (load 5 to 10); jax 0.10.2, optax 0.2.8, SciPy 1.17.1, torch 2.14.1.
+Expected: 6 minutes, and the numbers below. Measured on 2026-11-26 on two cores of an Intel Xeon;
+jax 0.10.2, optax 0.2.8, SciPy 1.17.1, torch 2.14.1.
 
-    a certified point            cross entropy 3.4 ms, MSE 3.3 ms, focal (300 features) 130 ms
-    by `ufm.landscape`, default  cross entropy 7.7 ms, focal 335 ms (one device, 8 together)
-    compilation                  12 s, 9 s, 18 s
-    torch, all in                44 s, 13,000 times as long (quiet cores, torch 2.11: 2,000 times)
-    optax.lbfgs                  76 ms, 23 times; on compact points 6.1 ms, 1.8 times
-    L-BFGS-B and ARPACK          71 ms, 21 times
-    over the floor of its products at the rate of a large one: 6.6 times (focal 3.0)
-    spectrum of 2.7 billion      49 ms (focal 108 ms), after 3.4 s
-    H200                         8,900 points a second; K = 100, d = 128, n = 50: 0.29
+    a certified point            cross entropy 2.1 ms, MSE 2.9 ms, focal (300 features) 70 ms
+    by `ufm.landscape`           cross entropy 3.7 ms, focal 73 ms
+    compilation                  4 s, 4 s, 9 s
+    torch, all in                6.0 s, 2,930 times as long
+    optax.lbfgs                  64 ms, 31 times; on compact points 3.2 ms, 1.5 times
+    L-BFGS-B and ARPACK          56 ms, 27 times
+    over the floor of its products at the rate of a large one: 11.6 times (focal 4.9)
+    spectrum of 2.7 billion      2.8 ms (focal 5.1 ms), after 3.6 s
+    H200 (earlier solver)        8,900 points a second; K = 100, d = 128, n = 50: 0.29
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where data come from: scikit-learn's digits, and `.npz` files of one's own."""
+"""Where data come from: scikit-learn's digits, tensorflow-datasets, `.npz` files of one's own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from ncjax import checks
+from ncjax.data import prepared
+from ncjax.data.corruptions import Corruption
+from ncjax.types import AnyArray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -21,42 +24,89 @@ class Dataset:
     Attributes:
         name: what it was loaded by.
         num_classes: K.
-        images: training inputs, float32 `[N, ...]`, scaled to about unit range.
-        labels: int32 `[N]`, in 0 .. K-1.
-        test_images: float32 `[M, ...]`; M may be 0.
+        images: of the training set, uint8 or float32 `[N, ...]`; `inputs` of them are trained on.
+        labels: int32 `[N]`, in 0 .. K-1, as they are given.
+        clean_labels: the same before they were corrupted.
+        test_images: like `images`, `[M, ...]`; M may be 0.
         test_labels: int32 `[M]`.
+        mean: of each channel of uint8 images over 255, over the whole training set.
+        deviation: their standard deviation.
     """
 
     name: str
     num_classes: int
     images: np.ndarray
     labels: np.ndarray
+    clean_labels: np.ndarray
     test_images: np.ndarray
     test_labels: np.ndarray
+    mean: tuple[float, ...] = (0.0,)
+    deviation: tuple[float, ...] = (1.0,)
 
     @property
     def fingerprint(self) -> str:
         """A hash of all arrays: a run is continued on the data it began with, or not at all."""
         digest = hashlib.sha256()
-        for array in (self.images, self.labels, self.test_images, self.test_labels):
+        arrays = (self.images, self.labels, self.clean_labels, self.test_images, self.test_labels)
+        for array in arrays:
             digest.update(f"{array.shape} {array.dtype}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
 
+    def inputs(self, images: AnyArray) -> AnyArray:
+        """What a network sees: uint8 images standardised by channel, others as they are.
 
-def load(name: str) -> Dataset:
-    """Loads a data set.
+        Args:
+            images: uint8 or float32 `[..., H, W, C]`, of NumPy or JAX, traced or not.
+
+        Returns:
+            float32, of the same shape.
+        """
+        if images.dtype != np.uint8:
+            return images
+        mean, deviation = (np.asarray(x, np.float32) for x in (self.mean, self.deviation))
+        return (images.astype(np.float32) / np.float32(255) - mean) / deviation
+
+    @property
+    def noise_rate(self) -> float:
+        """The share of training labels that are not the true ones."""
+        return float(np.mean(self.labels != self.clean_labels))
+
+    def corrupt(self, corruption: Corruption) -> Dataset:
+        """The data set with its training set corrupted.
+
+        Args:
+            corruption: what is done.
+
+        Raises:
+            InputError: the training set is corrupted already.
+        """
+        if self.labels is not self.clean_labels:
+            raise checks.reject("dataset", "one that is corrupted", "clean", "Load it again.")
+        rows = corruption.kept(self.labels, self.num_classes)
+        labels = corruption.corrupted(self.labels, self.num_classes, self.name)
+        images = self.images if len(rows) == len(labels) else self.images[rows]
+        clean = self.labels[rows]
+        labels = clean if corruption.labels == "clean" else labels[rows]
+        return dataclasses.replace(self, images=images, labels=labels, clean_labels=clean)
+
+
+def load(name: str, data_dir: Path | str | None = None) -> Dataset:
+    """Loads a data set, preparing it first if it is of TFDS and not yet prepared.
 
     Args:
         name: "digits" (scikit-learn's 1,797 real 8x8 images of handwritten digits, stratified into
-            1,437 for training and 360 for testing), or the path of an `.npz` file with arrays
-            `images` `[N, ...]`, `labels` `[N]` and, optionally, `test_images`, `test_labels`.
+            1,437 for training and 360 for testing), the path of an `.npz` file with arrays
+            `images` `[N, ...]`, `labels` `[N]` and, optionally, `test_images`, `test_labels`, or a
+            name of tensorflow-datasets, as "fashion_mnist" (see `prepare`).
+        data_dir: where prepared data are; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.
 
     Returns:
         `Dataset`.
 
     Raises:
-        InputError: unknown name, no such file, arrays missing or unfit.
+        InputError: unknown name, no such file, arrays missing or unfit, or data that can't be
+            prepared.
 
     Examples:
         >>> digits = load("digits")
@@ -66,7 +116,11 @@ def load(name: str) -> Dataset:
     if name == "digits":
         return _digits()
     if not name.endswith(".npz"):
-        raise checks.reject("dataset", repr(name), "'digits' or the path of an .npz file")
+        prepared.prepare(name, data_dir)
+        arrays, info = prepared.read(name, data_dir)
+        scales = {which: tuple(info[which]) for which in ("mean", "deviation")}
+        labels = arrays["labels"]
+        return Dataset(name, info["num_classes"], clean_labels=labels, **arrays, **scales)
     arrays = read_npz(Path(name), ("images", "labels"), ("test_images", "test_labels"))
     images, labels = arrays["images"], arrays["labels"]
     if images.ndim < 2 or images.size == 0:
@@ -81,11 +135,13 @@ def load(name: str) -> Dataset:
         checks.check_finite(f"{prefix}images", x)
     counts = np.bincount(labels, minlength=num_classes)
     checks.check_all_classes_present("labels", counts)
+    labels = np.asarray(labels, np.int32)
     return Dataset(
         name=name,
         num_classes=num_classes,
         images=np.asarray(images, np.float32),
-        labels=np.asarray(labels, np.int32),
+        labels=labels,
+        clean_labels=labels,
         test_images=np.asarray(test_images, np.float32),
         test_labels=np.asarray(test_labels, np.int32),
     )
@@ -147,4 +203,5 @@ def _digits() -> Dataset:
     train, test = train_test_split(
         np.arange(len(labels)), test_size=360, stratify=labels, random_state=0
     )
-    return Dataset("digits", 10, images[train], labels[train], images[test], labels[test])
+    given = labels[train]
+    return Dataset("digits", 10, images[train], given, given, images[test], labels[test])

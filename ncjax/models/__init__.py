@@ -1,4 +1,12 @@
 """Networks in Flax Linen; each returns `(logits, features)`, the features as the head sees them."""
 
+from ncjax.models.cnn import CNN as CNN
+from ncjax.models.convolutions import convolve as convolve
+from ncjax.models.convolutions import fastest as fastest
+from ncjax.models.convolutions import max_pool as max_pool
+from ncjax.models.heads import HEADS as HEADS
+from ncjax.models.heads import Head as Head
 from ncjax.models.heads import classifier as classifier
 from ncjax.models.mlp import MLP as MLP
+from ncjax.models.resnet import STEMS as STEMS
+from ncjax.models.resnet import ResNet as ResNet

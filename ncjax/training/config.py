@@ -7,9 +7,24 @@ from collections.abc import Mapping
 from typing import Literal
 
 import flax.linen as nn
-import optax
+import jax.numpy as jnp
 
 from ncjax import checks, losses, models
+from ncjax.data import Corruption
+from ncjax.data.augmentation import AUGMENTATIONS, Augmentation
+
+Network = Literal["mlp", "cnn", "resnet18", "resnet34", "resnet50"]
+_CHOICES = {
+    "augment": AUGMENTATIONS,
+    "network": ("mlp", "cnn", "resnet18", "resnet34", "resnet50"),
+    "stem": models.STEMS,
+    "head": models.HEADS,
+    "dtype": ("float32", "bfloat16"),
+    "batch_norm": ("shared", "per_device"),
+    "optimizer": ("sgd", "adam", "adamw", "lbfgs"),
+    "decay": ("all", "features"),
+    "schedule": ("cosine", "step", "constant"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,71 +32,144 @@ class TrainConfig:
     """A training run; the defaults bring the digits to the terminal phase in a few seconds.
 
     Attributes:
-        dataset: "digits", or the path of an `.npz` file with `images` and `labels`.
+        dataset: "digits", a name of tensorflow-datasets as "fashion_mnist", or the path of an
+            `.npz` file with `images` and `labels`.
+        corruption: what is done to the training set (`ncjax.data.Corruption`).
+        augment: "none", "crop" or "crop_flip", anew in every step; what is measured is measured on
+            the images as they are.
+        network: "mlp", "cnn", "resnet18", "resnet34" or "resnet50".
+        widths: hidden layers of the MLP; the last is the feature dimension.
+        width: channels of the first stage of a CNN (the second has twice as many) or ResNet.
+        inner: multiplies the inner channels of ResNet-50 (2210.02192).
+        stem: of a ResNet: "cifar" or "imagenet".
+        feature_dim: d of a CNN (128 if None), or d = K of a ResNet as the papers make it.
+        head: "learned", or "etf", a fixed simplex ETF.
+        head_bias: whether the head has a bias.
+        dtype: of the network's computation; parameters and statistics are float32.
+        batch_norm: "shared": statistics of the whole batch over all devices, so that results do
+            not depend on their number; "per_device": of each device's share, without
+            communication, the running ones averaged.
         loss: a name of `ncjax.losses`.
         hyperparameters: of the loss, as `gamma 2.0`.
-        widths: hidden layers of the MLP; the last is the feature dimension.
-        epochs: passes over the training set.
-        batch_size: examples a step, over all devices together.
+        optimizer: "sgd", "adam" (decay enters the gradient, as in the papers' code), "adamw" or
+            "lbfgs" (memory 10, zoom line search on each batch; learning rate and schedule are the
+            search's).
         learning_rate: at the start.
         momentum: of SGD.
-        weight_decay: lambda of lambda/2 ||params||^2 in the objective, on all parameters.
-        schedule: "cosine" to zero, "step" (a tenth after each third), or "constant".
-        measure_every: epochs between two measurements on the whole training set; before that, and
-            at the end, epochs 1, 2, 4, 8, ... and the last are measured too.
-        checkpoint_every: epochs between two checkpoints.
-        seed: of initial weights and batch order.
+        weight_decay: lambda of lambda/2 ||.||^2 in the objective.
+        decay: "all": on all parameters; "features": on the head (lambda_W = lambda_b), with
+            `feature_decay` on the features in place of the other parameters.
+        feature_decay: lambda_H of lambda_H/2 ||H||^2 over all N training features; in a batch of B
+            it weighs N/B.
+        clip: largest norm of the gradient, before decay; not clipped if None.
+        schedule: "cosine" to zero, "step" (times `drop` at each of `drops`), or "constant".
+        drops: shares of the epochs.
+        drop: factor.
+        epochs: passes over the training set.
+        batch_size: examples a step, over all devices together.
+        evaluators: names of `ncjax.training.EVALUATORS`.
+        measure_every: epochs between two measurements; before that, and at the end, epochs 1, 2,
+            4, 8, ... and the last are measured too.
+        checkpoint_every: epochs between two checkpoints; after ten minutes there is one anyway.
+        snapshots: keep the checkpoint of every measured epoch, under `snapshots/`.
+        seed: of initial weights, batch order and augmentation.
     """
 
     dataset: str = "digits"
+    corruption: Corruption = dataclasses.field(default_factory=Corruption)
+    augment: Augmentation = "none"
+    network: Network = "mlp"
+    widths: tuple[int, ...] = (256, 256, 256)
+    width: int = 32
+    inner: float = 1.0
+    stem: Literal["cifar", "imagenet"] = "cifar"
+    feature_dim: int | None = None
+    head: Literal["learned", "etf"] = "learned"
+    head_bias: bool = True
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    batch_norm: Literal["shared", "per_device"] = "shared"
     loss: str = "cross_entropy"
     hyperparameters: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    widths: tuple[int, ...] = (256, 256, 256)
-    epochs: int = 300
-    batch_size: int = 128
+    optimizer: Literal["sgd", "adam", "adamw", "lbfgs"] = "sgd"
     learning_rate: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 5e-3
+    decay: Literal["all", "features"] = "all"
+    feature_decay: float = 0.0
+    clip: float | None = None
     schedule: Literal["cosine", "step", "constant"] = "cosine"
+    drops: tuple[float, ...] = (1 / 3, 2 / 3)
+    drop: float = 0.1
+    epochs: int = 300
+    batch_size: int = 128
+    evaluators: tuple[str, ...] = ("train", "test")
     measure_every: int = 10
     checkpoint_every: int = 20
+    snapshots: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "widths", tuple(self.widths))
+        for name in ("widths", "drops", "evaluators"):  # lists, from JSON
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if isinstance(self.corruption, Mapping):
+            object.__setattr__(self, "corruption", Corruption(**self.corruption))
+        for name, accepted in _CHOICES.items():
+            checks.check_choice(name, getattr(self, name), accepted)
         losses.get(self.loss, **self.hyperparameters)
-        for name in ("epochs", "batch_size", "measure_every", "checkpoint_every"):
+        for name in ("epochs", "batch_size", "measure_every", "checkpoint_every", "width"):
             checks.check_count(name, getattr(self, name), 1)
         checks.check_count("seed", self.seed, 0)
         if not self.widths:
             raise checks.reject("widths", "no hidden layer", "at least one width")
         for width in self.widths:
             checks.check_count("widths", width, 1)
-        checks.check_range("learning_rate", self.learning_rate, 0.0, closed=False)
+        if self.feature_dim is not None:
+            checks.check_count("feature_dim", self.feature_dim, 1)
+        for name in (
+            "learning_rate",
+            "inner",
+            "drop",
+            *(["clip"] if self.clip is not None else []),
+        ):
+            checks.check_range(name, getattr(self, name), 0.0, closed=False)
         checks.check_range("momentum", self.momentum, 0.0, 1.0)
-        checks.check_range("weight_decay", self.weight_decay, 0.0)
-        checks.check_choice("schedule", self.schedule, ("cosine", "step", "constant"))
+        for name in ("weight_decay", "feature_decay"):
+            checks.check_range(name, getattr(self, name), 0.0)
+        checks.check_range("drops", self.drops, 0.0, 1.0, closed=False)
+        if self.feature_decay and self.decay == "all":
+            remedy = "Set decay='features'."
+            raise checks.reject("feature_decay", self.feature_decay, "0 with decay='all'", remedy)
 
     def measured(self, epoch: int) -> bool:
         """Whether the network is measured after this epoch (counted from 1)."""
         early = epoch < self.measure_every and epoch & (epoch - 1) == 0
         return early or epoch == self.epochs or epoch % self.measure_every == 0
 
-    def model(self, num_classes: int, axis_name: str | None = None) -> nn.Module:
-        """The network, sharing batch statistics over `axis_name` if it is given."""
-        return models.MLP(num_classes, self.widths, axis_name)
+    def model(
+        self,
+        num_classes: int,
+        axis_name: str | None = None,
+        convolution: models.Convolution = "native",
+    ) -> nn.Module:
+        """The network.
 
-    def optimizer(self, steps_per_epoch: int) -> optax.GradientTransformation:
-        """SGD with momentum; decay enters the gradient, so it is the lambda of the theory."""
-        steps = self.epochs * steps_per_epoch
-        schedule = {
-            "constant": optax.constant_schedule(self.learning_rate),
-            "cosine": optax.cosine_decay_schedule(self.learning_rate, steps),
-            "step": optax.piecewise_constant_schedule(
-                self.learning_rate, {steps // 3: 0.1, 2 * steps // 3: 0.1}
-            ),
-        }[self.schedule]
-        return optax.chain(
-            optax.add_decayed_weights(self.weight_decay),
-            optax.sgd(schedule, momentum=self.momentum),
-        )
+        Args:
+            num_classes: K.
+            axis_name: over which batch statistics are shared, if they are to be.
+            convolution: how to convolve, "native" for curvature (`ncjax.models.convolutions`).
+        """
+        common = {
+            "head": self.head,
+            "head_bias": self.head_bias,
+            "dtype": jnp.dtype(self.dtype),
+            "axis_name": axis_name if self.batch_norm == "shared" else None,
+        }
+        if self.network == "mlp":
+            return models.MLP(num_classes, self.widths, **common)
+        common["convolution"] = convolution
+        if self.network == "cnn":
+            channels = (self.width, 2 * self.width)
+            return models.CNN(num_classes, channels, self.feature_dim or 128, **common)
+        sizes = {"width": self.width, "inner": self.inner, "feature_dim": self.feature_dim}
+        depth = int(self.network.removeprefix("resnet"))
+        return models.ResNet(num_classes, depth, stem=self.stem, **sizes, **common)

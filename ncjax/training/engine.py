@@ -2,79 +2,166 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ncjax import data, losses, parallel
+from ncjax import checks, data, models, parallel
 from ncjax.metrics import ClassMoments
-from ncjax.training import steps
+from ncjax.training import members, steps
 from ncjax.training.config import TrainConfig
-from ncjax.training.measure import make_evaluate, make_measure
+from ncjax.training.measure import make_layers, make_measure
+
+Part = Literal["train", "test"]
+STEPS_AT_ONCE = 200
+"""Most steps in one call of the device: their dispatch costs nothing, and progress still shows."""
 
 
 class Engine:
-    """Advances and measures the state of a run.
+    """Advances and measures the state of a run, or of an ensemble of runs side by side.
 
     Args:
-        config: the run's.
+        configs: a run's, or those of an ensemble (`ncjax.training.members`), whose states then have
+            a leading axis.
         dataset: to train and test on.
         backend: as in `ncjax.parallel.across_devices`.
-        devices: to run on; all of this process's if None.
+        devices: to run on; those of all processes if None.
     """
 
     def __init__(
         self,
-        config: TrainConfig,
+        configs: TrainConfig | Sequence[TrainConfig],
         dataset: data.Dataset,
         backend: parallel.Backend = "pmap",
         devices: Sequence[jax.Device] | None = None,
     ) -> None:
-        self._config, self._dataset = config, dataset
-        devices = tuple(jax.local_devices() if devices is None else devices)
+        self.configs = (configs,) if isinstance(configs, TrainConfig) else tuple(configs)
+        members.check_ensemble(self.configs)
+        self.dataset, config = dataset, self.configs[0]
+        devices = tuple(jax.devices() if devices is None else devices)
+        self._ours = [i for i, d in enumerate(devices) if d.process_index == jax.process_index()]
         self._shards = 1 if backend == "vmap" else len(devices)
+        if backend == "vmap":
+            self._ours = [0]
+        if config.augment != "none" and dataset.images.ndim < 3:
+            got = f"{config.augment!r} for inputs of shape {dataset.images.shape[1:]}"
+            raise checks.reject("augment", got, "'none' unless the inputs are images")
         steps.check_batch_size(config.batch_size, len(dataset.labels), self._shards)
-        self._model = config.model(dataset.num_classes, parallel.AXIS)
-        self._optimizer = config.optimizer(len(dataset.labels) // config.batch_size)
-        loss_fn = losses.get(config.loss, **config.hyperparameters)
-        self._epoch = parallel.across_devices(
-            steps.make_epoch(self._model, self._optimizer, loss_fn),
-            in_axes=(None, None, None, 0),
-            out_axes=None,
-            backend=backend,
-            devices=devices,
+        self.task = steps.Task(
+            config=config,
+            model=config.model(dataset.num_classes, parallel.AXIS, models.fastest()),
+            losses=members.loss_names(self.configs),
+            inputs=dataset.inputs,
+            num_examples=len(dataset.labels),
         )
-        placement = {"in_axes": (None, 0, 0, 0), "backend": backend, "devices": devices}
-        self._measure = parallel.across_devices(
-            make_measure(self._model, loss_fn), out_axes=(None, None), **placement
+        own = [members.member_of(one, self.configs) for one in self.configs]
+        self._member = members.stacked(own) if self._many else own[0]
+        self._placement = {"backend": backend, "devices": devices}
+        advance = self._over_members(steps.make_advance(self.task), (0, 0, None, None, 0, None))
+        self._advance = parallel.across_devices(
+            advance,
+            in_axes=(None, None, None, None, 0, None),
+            out_axes=(None, None),
+            **self._placement,
         )
-        self._evaluate = parallel.across_devices(
-            make_evaluate(self._model, loss_fn), out_axes=None, **placement
-        )
-        self._train = parallel.shard_batches((dataset.images, dataset.labels), self._shards)
-        test = (dataset.test_images, dataset.test_labels)
-        self._test = parallel.shard_batches(test, self._shards) if len(test[1]) else None
+        self._images, self._labels = self._everywhere((dataset.images, dataset.labels), devices)
+        self._batches: dict[str, tuple] = {}
+        self._measures = {
+            "collapse": self._measuring(make_measure(self.task), (None, None)),
+            "layers": self._measuring(make_layers(self.task), None),
+        }
+
+    @property
+    def _many(self) -> bool:
+        return len(self.configs) > 1
+
+    def _over_members(
+        self, fn: Callable[..., Any], in_axes: tuple[int | None, ...]
+    ) -> Callable[..., Any]:
+        return jax.vmap(fn, in_axes=in_axes) if self._many else fn
+
+    def _measuring(self, fn: Callable[..., Any], out_axes: Any) -> Callable[..., Any]:
+        over = self._over_members(fn, (0, 0, None, None, None, None))
+        in_axes = (None, None, 0, 0, 0, 0)
+        return parallel.across_devices(over, in_axes=in_axes, out_axes=out_axes, **self._placement)
+
+    def _everywhere(self, arrays: tuple, devices: tuple[jax.Device, ...]) -> tuple:
+        """The arrays on all devices, once and for all."""
+        if jax.process_count() > 1 or self._shards == 1:
+            return jax.device_put(arrays, devices[0] if self._shards == 1 else None)
+        mesh = Mesh(np.array(devices), (parallel.AXIS,))
+        return jax.device_put(arrays, NamedSharding(mesh, PartitionSpec()))
 
     def initial(self) -> steps.State:
-        """The state before the first epoch."""
-        example = self._dataset.images[:1]
-        return steps.init_state(self._model, self._optimizer, example, self._config.seed)
+        """The state before the first step."""
+        init = functools.partial(steps.init_state, self.task, example=self.dataset.images[:1])
+        return self._over_members(lambda member: init(member), (0,))(self._member)
 
-    def advance(self, state: steps.State) -> steps.State:
-        """The state one epoch later."""
-        config, dataset = self._config, self._dataset
-        rows = steps.batch_rows(
-            len(dataset.labels), config.batch_size, int(state.epoch), config.seed, self._shards
-        )
-        # Waiting here keeps queued collectives from starving each other on few CPU cores.
-        return jax.block_until_ready(self._epoch(state, dataset.images, dataset.labels, rows))
+    def advance(self, state: steps.State, count: int | None = None) -> tuple[steps.State, float]:
+        """The state some steps later, and the mean loss on the way (the largest of an ensemble).
 
-    def measure(self, state: steps.State) -> tuple[dict[str, float | None], ClassMoments]:
-        """The metrics of a state as numbers (None where undefined), and the training moments."""
-        measured, moments = self._measure(state.variables, *self._train)
-        row = jax.device_get(measured)
-        if self._test is not None:
-            tested = jax.device_get(self._evaluate(state.variables, *self._test))
-            row |= {f"test_{name}": value for name, value in tested.items()}
-        return {n: float(v) if np.isfinite(v) else None for n, v in row.items()}, moments
+        Args:
+            state: from `initial`, `advance` or a checkpoint.
+            count: of steps, at most `STEPS_AT_ONCE`; by default as many as end the epoch.
+
+        Returns:
+            The new state, and the loss as a float.
+        """
+        done = int(np.max(state.step))
+        if count is None:
+            count = self.task.steps_per_epoch - done % self.task.steps_per_epoch
+        loss = 0.0
+        for start in range(done, done + count, STEPS_AT_ONCE):
+            now = min(STEPS_AT_ONCE, done + count - start)
+            rows = np.stack([self._rows(start, now, one.seed) for one in self.configs], axis=1)
+            rows = rows if self._many else rows[:, 0]
+            arguments = (self._images, self._labels, rows[self._ours], jnp.int32(now))
+            # Waiting here keeps queued collectives from starving each other on few CPU cores.
+            state, losses = jax.block_until_ready(self._advance(self._member, state, *arguments))
+            loss = float(np.max(losses))
+        return state, loss
+
+    def _rows(self, start: int, count: int, seed: int) -> np.ndarray:
+        """The batches of steps from `start` on, `[shards, STEPS_AT_ONCE, ...]`; the rest is 0."""
+        per_epoch, batch_size = self.task.steps_per_epoch, self.configs[0].batch_size
+        at_once = min(STEPS_AT_ONCE, per_epoch * self.configs[0].epochs)
+        rows = np.zeros((self._shards, at_once, batch_size // self._shards), np.int32)
+        for epoch in range(start // per_epoch, -(-(start + count) // per_epoch)):
+            of_epoch = _epoch_rows(self.task.num_examples, batch_size, epoch, seed, self._shards)
+            first, last = epoch * per_epoch, (epoch + 1) * per_epoch
+            low, high = max(first, start), min(last, start + count)
+            rows[:, low - start : high - start] = of_epoch[:, low - first : high - first]
+        return rows
+
+    def collapse(
+        self, state: steps.State, part: Part = "train"
+    ) -> tuple[dict[str, np.ndarray], ClassMoments]:
+        """Loss, accuracy and collapse on the training or test set, and the moments."""
+        row, moments = self._measures["collapse"](self._member, state.variables, *self._parts(part))
+        return jax.device_get(row), moments
+
+    def layers(self, state: steps.State) -> dict[str, np.ndarray]:
+        """Collapse of every layer on the training set."""
+        found = self._measures["layers"](self._member, state.variables, *self._parts("train"))
+        return jax.device_get(found)
+
+    def _parts(self, part: Part) -> tuple:
+        """The batches of a part of the data, made when first asked for."""
+        if part not in self._batches:
+            d = self.dataset
+            arrays = {
+                "train": (d.images, d.labels, d.clean_labels),
+                "test": (d.test_images, d.test_labels, d.test_labels),
+            }[part]
+            size = 1024 if self.configs[0].network == "mlp" else 256
+            batches = parallel.shard_batches(arrays, self._shards, size)
+            self._batches[part] = tuple(x[self._ours] for x in batches)
+        return self._batches[part]
+
+
+_epoch_rows = functools.lru_cache(maxsize=64)(steps.batch_rows)

@@ -5,69 +5,49 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from ncjax import losses, models
 from ncjax.metrics import ClassMoments, collapse, sample_geometry
 from ncjax.parallel import AXIS
+from ncjax.training.members import Member, loss_of
+from ncjax.training.steps import Task
 from ncjax.types import AnyArray
 
-
-def make_evaluate(model: nn.Module, loss_fn: losses.Loss) -> Callable[..., dict[str, jax.Array]]:
-    """The work of one device in an evaluation, for `ncjax.parallel.across_devices`.
-
-    Args:
-        model: returns `(logits, features)`.
-        loss_fn: per example.
-
-    Returns:
-        `evaluate(variables, images, labels, mask) -> {"loss", "accuracy"}` over
-        `[batches, rows, ...]`, averaged over the rows of all devices.
-    """
-
-    def evaluate(variables: Mapping[str, Any], *batches: AnyArray) -> dict[str, jax.Array]:
-        def quantities(x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
-            logits, _ = model.apply(variables, x, train=False)
-            return _fit(loss_fn, logits, y)
-
-        return _averages(quantities, batches)
-
-    return evaluate
+Measured = tuple[dict[str, jax.Array], ClassMoments]
 
 
-def make_measure(
-    model: nn.Module, loss_fn: losses.Loss
-) -> Callable[..., tuple[dict[str, jax.Array], ClassMoments]]:
+def make_measure(task: Task) -> Callable[..., Measured]:
     """The work of one device in a measurement of collapse, for `across_devices`.
 
     Args:
-        model: returns `(logits, features)`, its head named as `ncjax.models` does.
-        loss_fn: per example.
+        task: of the run; the model's head is named as `ncjax.models` does.
 
     Returns:
-        `measure(variables, images, labels, mask) -> (row, moments)` over `[batches, rows, ...]`:
-        two passes over this device's share, the moments joined across devices in between.
+        `measure(member, variables, images, labels, clean_labels, mask) -> (row, moments)` over
+        `[batches, rows, ...]`: two passes over this device's share, the moments joined across
+        devices in between.
     """
 
-    def measure(
-        variables: Mapping[str, Any], *batches: AnyArray
-    ) -> tuple[dict[str, jax.Array], ClassMoments]:
-        W, b = models.classifier(variables["params"])
+    def measure(member: Member, variables: Mapping[str, Any], *batches: AnyArray) -> Measured:
+        W, b = models.classifier(variables)
+        loss_fn = loss_of(member, task.losses)
+
+        def outputs(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return task.model.apply(variables, task.inputs(x), train=False)
 
         def accumulate(moments: ClassMoments, batch: tuple) -> tuple[ClassMoments, None]:
-            x, y, valid = batch
-            _, features = model.apply(variables, x, train=False)
-            return moments.update(features, y, valid), None
+            x, y, _, valid = batch
+            return moments.update(outputs(x)[1], y, valid), None
 
         moments, _ = jax.lax.scan(accumulate, ClassMoments.zeros(*W.shape, W.dtype), batches)
         moments = moments.psum(AXIS)
 
-        def quantities(x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
-            logits, features = model.apply(variables, x, train=False)
+        def quantities(x: jax.Array, y: jax.Array, clean: jax.Array) -> dict[str, jax.Array]:
+            logits, features = outputs(x)
             samples = sample_geometry(features, y, moments, W, b)
-            return _fit(loss_fn, logits, y) | {
+            return _fit(loss_fn, logits, y, clean) | {
                 "nc4_agreement": samples.predicted == samples.nearest_class,
                 "cosine_margin": samples.cosine_margin,
             }
@@ -77,20 +57,64 @@ def make_measure(
     return measure
 
 
-def _fit(loss_fn: losses.Loss, logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
-    return {"loss": loss_fn(logits, labels), "accuracy": logits.argmax(-1) == labels}
+def make_layers(task: Task) -> Callable[..., dict[str, jax.Array]]:
+    """The work of one device in measuring every layer, for `across_devices`.
+
+    Returns:
+        `measure(member, variables, images, labels, clean_labels, mask) -> row` with, for each
+        intermediate that the model sows (its mean over the image, if it is one), `nc1_trace_ratio`,
+        `nc1_pinv` and `nc2_means` under `NAME/`.
+    """
+
+    def measure(
+        _: Member, variables: Mapping[str, Any], *batches: AnyArray
+    ) -> dict[str, jax.Array]:
+        def intermediates(x: jax.Array) -> dict[str, jax.Array]:
+            _, seen = task.model.apply(
+                variables, task.inputs(x), train=False, mutable=["intermediates"]
+            )
+            layers = {name: values[0] for name, values in seen["intermediates"].items()}
+            return {
+                name: layer.mean(tuple(range(1, layer.ndim - 1))).astype(jnp.float32)
+                for name, layer in layers.items()
+            }
+
+        def accumulate(moments: dict, batch: tuple) -> tuple[dict, None]:
+            x, y, _, valid = batch
+            layers = intermediates(x)
+            return {n: m.update(layers[n], y, valid) for n, m in moments.items()}, None
+
+        K = task.model.num_classes
+        shapes = jax.eval_shape(intermediates, batches[0][0])
+        zeros = {n: ClassMoments.zeros(K, s.shape[-1], s.dtype) for n, s in shapes.items()}
+        moments, _ = jax.lax.scan(accumulate, zeros, batches)
+        return {
+            f"{name}/{measure}": value
+            for name, of_layer in moments.items()
+            for measure, value in collapse(of_layer.psum(AXIS)).as_dict().items()
+            if measure in ("nc1_trace_ratio", "nc1_pinv", "nc2_means")
+        }
+
+    return measure
+
+
+def _fit(
+    loss_fn: losses.Loss, logits: jax.Array, labels: jax.Array, clean: jax.Array
+) -> dict[str, jax.Array]:
+    predicted = logits.argmax(-1)
+    fit = {"loss": loss_fn(logits, labels), "accuracy": predicted == labels}
+    return fit | {"clean_accuracy": predicted == clean}
 
 
 def _averages(
-    quantities: Callable[[jax.Array, jax.Array], dict[str, jax.Array]],
-    batches: tuple[jax.Array, ...],
+    quantities: Callable[..., dict[str, jax.Array]], batches: tuple[jax.Array, ...]
 ) -> dict[str, jax.Array]:
     """Means of per-example quantities over the unmasked rows of all batches and devices."""
 
     def totals(batch: tuple) -> dict[str, jax.Array]:
-        x, y, valid = batch
-        counted = quantities(x, y) | {"count": jnp.ones_like(valid)}
-        return {n: jnp.where(valid, q.astype(x.dtype), 0).sum() for n, q in counted.items()}
+        *examples, valid = batch
+        counted = quantities(*examples) | {"count": jnp.ones_like(valid)}
+        return {n: jnp.where(valid, q.astype(jnp.float32), 0).sum() for n, q in counted.items()}
 
     sums = jax.tree.map(lambda t: jax.lax.psum(t.sum(), AXIS), jax.lax.map(totals, batches))
     count = sums.pop("count")

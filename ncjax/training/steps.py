@@ -1,4 +1,4 @@
-"""One epoch of training as one compiled program: the same code under vmap, pmap and shard_map."""
+"""Many steps of training as one compiled program: the same code under vmap, pmap and shard_map."""
 
 from __future__ import annotations
 
@@ -12,40 +12,75 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ncjax import checks, losses
+from ncjax import checks
+from ncjax.data.augmentation import augment
 from ncjax.parallel import AXIS
+from ncjax.training.config import TrainConfig
+from ncjax.training.members import Member, loss_of
+from ncjax.training.optimizers import make_optimizer, penalty
 from ncjax.types import AnyArray
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What a training run carries from epoch to epoch.
+    """What a training run carries from step to step; with a leading axis for an ensemble.
 
     Attributes:
-        variables: of the network: `params`, and `batch_stats` where it has any.
+        variables: of the network: `params`, `batch_stats` where it has any, `constants` of a fixed
+            head.
         opt_state: of the optimizer, its step count included.
-        epoch: epochs done, int32 scalar.
+        step: steps done, int32 scalar.
     """
 
     variables: Mapping[str, Any]
     opt_state: Any
-    epoch: jax.Array
+    step: jax.Array
 
 
-def init_state(
-    model: nn.Module, optimizer: optax.GradientTransformation, example: np.ndarray, seed: int
-) -> State:
-    """The state before the first epoch.
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is the same for all members and steps of a run.
+
+    Attributes:
+        config: of a member; only what members share is read.
+        model: returns `(logits, features)`; shares batch statistics over `AXIS` if it shares any.
+        losses: names of the members' losses.
+        inputs: what the network sees of images (`Dataset.inputs`).
+        num_examples: N.
+    """
+
+    config: TrainConfig
+    model: nn.Module
+    losses: tuple[str, ...]
+    inputs: Callable[[Any], Any]
+    num_examples: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches: examples that do not fill a last one sit the epoch out."""
+        return self.num_examples // self.config.batch_size
+
+    def optimizer(self, member: Member) -> optax.GradientTransformationExtraArgs:
+        """A member's."""
+        return make_optimizer(
+            self.config, self.steps_per_epoch, member.learning_rate, member.weight_decay
+        )
+
+
+def init_state(task: Task, member: Member, example: AnyArray) -> State:
+    """The state before the first step.
 
     Args:
-        model: returns `(logits, features)`.
-        optimizer: from `TrainConfig.optimizer`.
-        example: one input with a batch axis, `[1, ...]`.
-        seed: of the initial weights.
+        task: of the run.
+        member: whose seed gives the initial weights.
+        example: one image with a batch axis, `[1, ...]`.
     """
-    variables = model.init(jax.random.key(seed), jnp.asarray(example), train=False)
-    return State(variables, optimizer.init(variables["params"]), jnp.zeros((), jnp.int32))
+    key = jax.random.key(member.seed)
+    variables = task.model.init(key, jnp.asarray(task.inputs(example)), train=False)
+    with jax.numpy_dtype_promotion("standard"):
+        opt_state = task.optimizer(member).init(variables["params"])
+    return State(variables, opt_state, jnp.zeros((), jnp.int32))
 
 
 def check_batch_size(batch_size: int, num_examples: int, shards: int) -> None:
@@ -64,8 +99,6 @@ def batch_rows(
 ) -> np.ndarray:
     """The batches of an epoch as row numbers, a function of seed and epoch alone.
 
-    Examples that do not fill a last batch sit this epoch out, so that all batches are alike.
-
     Args:
         num_examples: N.
         batch_size: over all shards together, as `check_batch_size` accepts it.
@@ -83,42 +116,98 @@ def batch_rows(
     return rows.swapaxes(0, 1)
 
 
-def make_epoch(
-    model: nn.Module, optimizer: optax.GradientTransformation, loss_fn: losses.Loss
-) -> Callable[..., State]:
-    """The work of one device in one epoch, for `ncjax.parallel.across_devices`.
+def make_advance(task: Task) -> Callable[..., tuple[State, jax.Array]]:
+    """The work of one device in some steps, for `ncjax.parallel.across_devices`.
 
     Args:
-        model: returns `(logits, features)`; shares batch statistics over `AXIS` if it has any.
-        optimizer: its update sees the gradient of the mean over the whole batch.
-        loss_fn: per example.
+        task: of the run.
 
     Returns:
-        `epoch(state, images, labels, rows) -> state`, with images and labels whole and rows this
-        device's share, `[steps, examples]`.
+        `advance(member, state, images, labels, rows, count) -> (state, loss)`: as many steps as
+        `count` says, on the first of this device's rows `[steps, examples]`; images and labels are
+        whole. The loss is the mean over the steps.
     """
 
-    def objective(params: Any, rest: dict[str, Any], x: jax.Array, y: jax.Array) -> tuple:
-        (logits, _), updated = model.apply(
-            {"params": params, **rest}, x, train=True, mutable=list(rest)
-        )
-        return loss_fn(logits, y).mean(), updated
+    def advance(
+        member: Member,
+        state: State,
+        images: AnyArray,
+        labels: AnyArray,
+        rows: AnyArray,
+        count: AnyArray,
+    ) -> tuple[State, jax.Array]:
+        images, labels, rows = map(jnp.asarray, (images, labels, rows))
 
-    def epoch(state: State, images: AnyArray, labels: AnyArray, rows: AnyArray) -> State:
-        def step(carry: tuple, chosen: jax.Array) -> tuple:
-            params, rest, opt_state = carry
-            gradient_of = jax.grad(objective, has_aux=True)
-            gradient, rest = gradient_of(params, rest, images[chosen], labels[chosen])
-            gradient = jax.lax.pmean(gradient, AXIS)
-            # optax's schedules mix integers and floats, which strict promotion would refuse.
-            with jax.numpy_dtype_promotion("standard"):
-                updates, opt_state = optimizer.update(gradient, opt_state, params)
-            return (optax.apply_updates(params, updates), rest, opt_state), None
+        def body(i: jax.Array, carry: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
+            state, total = carry
+            chosen = rows[i]
+            x = images[chosen]
+            if task.config.augment != "none":
+                x = augment(_keys(member, state.step, len(chosen)), x, task.config.augment)
+            state, loss = _step(task, member, state, task.inputs(x), labels[chosen])
+            return state, total + loss
 
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
-        rest = dict(state.variables)
-        params = rest.pop("params")
-        (params, rest, opt_state), _ = jax.lax.scan(step, (params, rest, state.opt_state), rows)
-        return State({"params": params, **rest}, opt_state, state.epoch + 1)
+        state, total = jax.lax.fori_loop(0, count, body, (state, jnp.zeros(())))
+        return state, total / jnp.asarray(count, total.dtype)
 
-    return epoch
+    return advance
+
+
+def _keys(member: Member, step: jax.Array, rows: int) -> jax.Array:
+    """One for each of this device's examples in a step, by its place in the whole batch."""
+    key = jax.random.fold_in(jax.random.key(member.seed), step)
+    places = jax.lax.axis_index(AXIS) * rows + jnp.arange(rows)
+    return jax.vmap(lambda place: jax.random.fold_in(key, place))(places)
+
+
+def _step(
+    task: Task, member: Member, state: State, x: jax.Array, y: jax.Array
+) -> tuple[State, jax.Array]:
+    loss_fn, optimizer = loss_of(member, task.losses), task.optimizer(member)
+    rest = dict(state.variables)
+    params = rest.pop("params")
+
+    def objective(params: Any) -> tuple[jax.Array, tuple[jax.Array, dict[str, Any]]]:
+        variables = {"params": params, **rest}
+        (logits, features), updated = task.model.apply(variables, x, train=True, mutable=list(rest))
+        loss = loss_fn(logits, y).mean()
+        total = loss
+        if task.config.decay == "features":
+            squares = jnp.square(features).sum() / len(features)
+            total = total + member.feature_decay / 2 * task.num_examples * squares
+        if task.config.optimizer == "lbfgs":
+            total = total + penalty(params, task.config, member.weight_decay)
+        return total, (loss, updated)
+
+    slope_of = jax.value_and_grad(objective, has_aux=True)
+    (value, (loss, rest)), gradient = slope_of(params)
+    value, loss, gradient = jax.lax.pmean((value, loss, gradient), AXIS)
+    if task.config.batch_norm == "per_device":
+        rest = jax.lax.pmean(rest, AXIS)
+    search = {
+        "value": value,
+        "grad": gradient,
+        "value_fn": _whole(lambda params: objective(params)[0]),
+    }
+    # optax's schedules mix integers and floats, which strict promotion would refuse.
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        updates, opt_state = optimizer.update(gradient, state.opt_state, params, **search)
+    variables = {"params": optax.apply_updates(params, updates), **rest}
+    return State(variables, opt_state, state.step + 1), loss
+
+
+def _whole(objective: Callable[[Any], jax.Array]) -> Callable[[Any], jax.Array]:
+    """The mean of an objective over all devices, whose gradient is the mean of theirs."""
+
+    @jax.custom_vjp
+    def value(params: Any) -> jax.Array:
+        return jax.lax.pmean(objective(params), AXIS)
+
+    def forward(params: Any) -> tuple[jax.Array, Any]:
+        return jax.lax.pmean(jax.value_and_grad(objective)(params), AXIS)
+
+    def backward(gradient: Any, slope: jax.Array) -> tuple[Any]:
+        return (jax.tree.map(lambda leaf: slope * leaf, gradient),)
+
+    value.defvjp(forward, backward)
+    return value

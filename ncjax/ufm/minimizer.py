@@ -152,16 +152,14 @@ def _split_common(m: Scalar, problem: Problem) -> tuple[Scalar, Scalar]:
 
 def _solve(problem: Problem) -> tuple[Scalar, Scalar]:
     frozen = jax.lax.stop_gradient(problem)
-
     ends = jax.vmap(lambda start: _newton(start, frozen))(_starts(frozen))
-    values = jax.vmap(lambda x: _reduced_objective(x, frozen))(ends)
-    best = jax.lax.stop_gradient(ends[jnp.argmin(jnp.where(jnp.isnan(values), jnp.inf, values))])
+    values = jnp.where(jnp.isnan(ends.value), jnp.inf, ends.value)
+    best = jax.lax.stop_gradient(jax.tree.map(lambda leaf: leaf[jnp.argmin(values)], ends))
     # One more Newton step from the frozen solution: no change in value, and by the implicit
     # function theorem the right derivative with respect to the problem.
-    gradient = jax.grad(_reduced_objective)(best, problem)
-    hessian = jax.hessian(_reduced_objective)(best, frozen)
-    free = _inside(gradient, best) & _curved(best, hessian, frozen)
-    s, m = best + _newton_step(gradient, hessian, free, damping=0.0)
+    gradient = jax.grad(_reduced_objective)(best.x, problem)
+    free = _inside(gradient, best.x) & _curved(best)
+    s, m = best.x + _newton_step(gradient, best.hessian, free, damping=0.0)
     return jnp.maximum(s, 0), m
 
 
@@ -182,30 +180,67 @@ def _starts(problem: Problem) -> Float[Array, "starts 2"]:
     return grid[jnp.concatenate([lowest, jnp.maximum(lowest - 1, 0)])]
 
 
-def _newton(start: Float[Array, "2"], problem: Problem) -> Float[Array, "2"]:
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Local:
+    """The reduced objective about a point x = (s, m), and the units of its rounding."""
+
+    x: Float[Array, "2"]
+    value: Scalar
+    gradient: Float[Array, "2"]
+    hessian: Float[Array, "2 2"]
+    slopes: Scalar  # size of the terms that cancel in the gradient at a solution
+    curvatures: Scalar  # and of those that cancel in the Hessian
+
+
+def _at(x: Float[Array, "2"], problem: Problem) -> _Local:
+    K, tau, lambda_b = problem.num_classes, problem.tau, problem.lambda_b
+    z, m = _loss_arguments(x, problem), x[1]
+
+    def with_slope(z: Float[Array, "2"]) -> tuple[jax.Array, jax.Array]:
+        slope = jax.grad(lambda z: _loss_at(*z, problem))(z)
+        return slope, slope
+
+    curvature, slope = jax.jacfwd(with_slope, has_aux=True)(z)
+    arguments = jnp.asarray([[1 - 1 / K, 1], [-1 / K, 1]], z.dtype)  # dz / dx
+    small = lambda_b * jnp.abs(m) <= tau
+    common = jnp.where(small, lambda_b * m, tau * jnp.sign(m))
+    rounded_logits = (jnp.abs(curvature) * jnp.abs(z)[None, :]).sum()
+    return _Local(
+        x=x,
+        value=_reduced_objective(x, problem),
+        gradient=slope @ arguments + jnp.stack([tau * (K - 1), K * common]),
+        hessian=arguments.T @ curvature @ arguments
+        + K * jnp.diag(jnp.stack([jnp.zeros_like(tau), jnp.where(small, lambda_b, 0)])),
+        slopes=jnp.abs(slope).sum() + rounded_logits + K * tau,
+        curvatures=jnp.abs(curvature).sum(),
+    )
+
+
+def _newton(start: Float[Array, "2"], problem: Problem) -> _Local:
     """Levenberg-damped Newton on {s >= 0}, tolerant of rounding near the solution."""
     epsilon = float(jnp.finfo(start.dtype).eps)
-    gradient_at, hessian_at = jax.grad(_reduced_objective), jax.hessian(_reduced_objective)
 
     def unfinished(carry: tuple) -> jax.Array:
         _, _, moving, steps = carry
         return moving & (steps < _STEPS)
 
     def body(carry: tuple) -> tuple:
-        x, damping, _, steps = carry
-        gradient, hessian = gradient_at(x, problem), hessian_at(x, problem)
+        here, damping, _, steps = carry
+        x, gradient, hessian = here.x, here.gradient, here.hessian
         # A slope at the level of rounding moves nothing: else the free shift of b would drift.
-        sloped = jnp.abs(gradient) > 32 * epsilon * _slopes(x, problem)
-        free = _inside(gradient, x) & _curved(x, hessian, problem) & sloped
+        sloped = jnp.abs(gradient) > 32 * epsilon * here.slopes
+        free = _inside(gradient, x) & _curved(here) & sloped
         trial = x + _newton_step(gradient, hessian, free, damping)
         trial = jnp.where(trial[0] < 0, _to_bound(x, gradient, hessian, free, damping), trial)
-        value = _reduced_objective(x, problem)
-        better = _reduced_objective(trial, problem) <= value + 4 * epsilon * jnp.abs(value)
+        there = _at(trial, problem)
+        better = there.value <= here.value + 4 * epsilon * jnp.abs(here.value)
+        here = jax.tree.map(lambda a, b: jnp.where(better, a, b), there, here)
         damping = jnp.where(better, damping / 8, damping * 8 + 1e-6)
-        return jnp.where(better, trial, x), damping, free.any(), steps + 1
+        return here, damping, free.any(), steps + 1
 
-    first = (start, jnp.zeros_like(start[0]), jnp.asarray(True), jnp.zeros((), jnp.int32))
-    return jax.lax.while_loop(unfinished, body, first)[0]
+    first = (_at(start, problem), jnp.zeros_like(start[0]), jnp.asarray(True))
+    return jax.lax.while_loop(unfinished, body, (*first, jnp.zeros((), jnp.int32)))[0]
 
 
 def _newton_step(
@@ -248,26 +283,15 @@ def _loss_arguments(x: Float[Array, "2"], problem: Problem) -> Float[Array, "2"]
     return jnp.stack([m + s * (1 - 1 / problem.num_classes), m - s / problem.num_classes])
 
 
-def _slopes(x: Float[Array, "2"], problem: Problem) -> Scalar:
-    """The size of the terms that cancel in the gradient at a solution, the unit of its rounding."""
-    z = _loss_arguments(x, problem)
-    slope, curvature = (d(lambda z: _loss_at(*z, problem))(z) for d in (jax.grad, jax.hessian))
-    rounded_logits = (jnp.abs(curvature) * jnp.abs(z)[None, :]).sum()
-    return jnp.abs(slope).sum() + rounded_logits + problem.num_classes * problem.tau
-
-
-def _curved(
-    x: Float[Array, "2"], hessian: Float[Array, "2 2"], problem: Problem
-) -> Bool[Array, "2"]:
+def _curved(here: _Local) -> Bool[Array, "2"]:
     """Whether each variable's curvature is more than the rounding of what cancels in it."""
-    of_loss = jax.hessian(lambda z: _loss_at(*z, problem))(_loss_arguments(x, problem))
-    noise = 1e3 * float(jnp.finfo(x.dtype).eps) * jnp.abs(of_loss).sum()
-    return jnp.abs(jnp.diagonal(hessian)) > noise
+    noise = 1e3 * float(jnp.finfo(here.x.dtype).eps) * here.curvatures
+    return jnp.abs(jnp.diagonal(here.hessian)) > noise
 
 
 def _residual(x: Float[Array, "2"], problem: Problem) -> Scalar:
-    gradient = jax.grad(_reduced_objective)(x, problem)
-    return jnp.linalg.norm(jnp.where(_inside(gradient, x), gradient, 0)) / _slopes(x, problem)
+    here = _at(x, problem)
+    return jnp.linalg.norm(jnp.where(_inside(here.gradient, x), here.gradient, 0)) / here.slopes
 
 
 def _safe_sqrt(x: Scalar) -> Scalar:

@@ -62,7 +62,7 @@ def test_unfit_files_are_refused_by_what_is_wrong(tmp_path, changes, message):
 
 
 def test_unknown_names_missing_files_and_other_formats_are_refused(tmp_path):
-    with pytest.raises(InputError, match="`dataset`.*'digit'.*'digits' or the path"):
+    with pytest.raises(InputError, match="`dataset`.*Did you mean 'digits'"):
         data.load("digit")
     with pytest.raises(InputError, match="does not exist"):
         data.load(str(tmp_path / "nowhere.npz"))

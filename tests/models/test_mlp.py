@@ -10,7 +10,7 @@ def test_logits_are_the_heads_affine_map_of_the_features():
     x = jax.random.normal(jax.random.key(0), (7, 2, 2))
     variables = model.init(jax.random.key(1), x)
     logits, features = model.apply(variables, x)
-    W, b = models.classifier(variables["params"])
+    W, b = models.classifier(variables)
     assert (W.shape, b.shape, features.shape) == ((3, 5), (3,), (7, 5))
     assert features.min() >= 0
     np.testing.assert_allclose(logits, features @ W.T + b[None, :], rtol=1e-5, atol=1e-6)

@@ -7,6 +7,7 @@ import pytest
 
 from ncjax.checks import InputError
 from ncjax.training import TrainConfig
+from ncjax.training.optimizers import make_optimizer
 
 
 def test_epochs_are_measured_densely_first_then_regularly_then_last():
@@ -17,7 +18,7 @@ def test_epochs_are_measured_densely_first_then_regularly_then_last():
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "step"])
 def test_weight_decay_enters_the_gradient_before_momentum(schedule):
     config = TrainConfig(learning_rate=0.1, weight_decay=0.5, momentum=0.9, schedule=schedule)
-    optimizer = config.optimizer(steps_per_epoch=10)
+    optimizer = make_optimizer(config, steps_per_epoch=10)
     params = {"w": jnp.array([2.0])}
     with jax.numpy_dtype_promotion("standard"):
         updates, _ = optimizer.update({"w": jnp.array([1.0])}, optimizer.init(params), params)

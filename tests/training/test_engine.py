@@ -1,7 +1,7 @@
 ON_DEVICES = """
 import dataclasses, jax, numpy as np
 from ncjax import data
-from ncjax.training import Engine
+from ncjax.training import Engine, measure
 from tests.training.conftest import CONFIG
 
 dataset = data.load("digits")
@@ -12,8 +12,8 @@ for backend in ("vmap", "pmap", "shard_map"):
         engine = Engine(config, dataset, backend, devices)
         state = engine.initial()
         for _ in range(2):
-            state = engine.advance(state)
-        rows[backend, len(devices)] = engine.measure(state)[0]
+            state, _ = engine.advance(state)
+        rows[backend, len(devices)] = measure(engine, state)[0]
 first = rows["pmap", 1]
 assert first["accuracy"] > 0.9
 for key, row in rows.items():

@@ -9,8 +9,9 @@ import time
 import numpy as np
 import pytest
 
+from ncjax import runs
 from ncjax.checks import InputError
-from ncjax.training import train
+from ncjax.training import load_run, train, train_ensemble
 from tests.plugin import CACHE, ROOT
 from tests.training.conftest import CONFIG
 
@@ -89,3 +90,80 @@ def test_a_dataset_of_ones_own_without_a_test_set_is_trained(tmp_path):
     assert "test_accuracy" not in table
     assert table["accuracy"].iloc[-1] > 0.9
     assert json.loads((tmp_path / "run" / "config.json").read_text())["config"]["seed"] == 0
+
+
+def test_an_ensemble_gives_each_member_what_it_gets_alone(tmp_path):
+    short = dataclasses.replace(CONFIG, epochs=6, widths=(16, 16), measure_every=3)
+    configs = [
+        short,
+        dataclasses.replace(short, loss="mse", seed=1),
+        dataclasses.replace(short, loss="focal", hyperparameters={"gamma": 2.0}, weight_decay=1e-4),
+    ]
+    table = train_ensemble(configs, tmp_path / "all", show_progress=False)
+    assert list(table["loss_name"].iloc[:3]) == ["cross_entropy", "mse", "focal"]
+    for number, config in enumerate(configs):
+        alone = train(config, tmp_path / str(number), show_progress=False)
+        mine = table[table["member"] == number].reset_index(drop=True)
+        for name in alone:
+            np.testing.assert_allclose(mine[name], alone[name], rtol=1e-2, atol=2e-3, err_msg=name)
+        found = load_run(tmp_path / "all", member=number)
+        values = found.example_loss(
+            found.variables["params"], found.dataset.images, found.dataset.labels
+        )
+        np.testing.assert_allclose(values.mean(), mine["loss"].iloc[-1], rtol=1e-4)
+    assert np.load(tmp_path / "all" / "collapse.npz")["means"].shape == (3, 10, 16)
+    again = train_ensemble(configs, tmp_path / "all", show_progress=False)
+    assert again.equals(table)
+
+
+CONVOLUTIONAL = """
+import dataclasses, sys
+from ncjax.data import Corruption
+from ncjax.training import train
+from tests.training.conftest import CONFIG
+config = dataclasses.replace(
+    CONFIG, network="cnn", width=4, feature_dim=8, augment="crop_flip", batch_size=20, epochs=12,
+    corruption=Corruption("symmetric", noise=0.2, per_class=10), measure_every=1, snapshots=True,
+    checkpoint_every=1,
+)
+if __name__ == "__main__":
+    train(config, sys.argv[1], show_progress=False)
+"""
+
+
+def test_an_interrupted_run_saves_and_goes_on_bit_for_bit_even_from_a_damaged_checkpoint(tmp_path):
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": CACHE}
+
+    def start(name):
+        command = [sys.executable, "-c", CONVOLUTIONAL, str(tmp_path / name)]
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+
+    stopped, whole = start("stopped"), start("whole")
+    metrics = tmp_path / "stopped" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not metrics.exists() or metrics.read_text().count("\n") < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    stopped.send_signal(signal.SIGTERM)
+    assert b"saved after step" in stopped.communicate()[1]
+    assert stopped.returncode != 0
+    # The last checkpoint is cut short, as by a full disk: the one before serves.
+    checkpoints = (tmp_path / "stopped" / "checkpoints").iterdir()
+    last = max(checkpoints, key=lambda path: int(path.name))
+    for file in last.rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    resumed = start("stopped")
+    assert b"damaged" in resumed.communicate()[1]
+    assert resumed.returncode == 0
+    whole.communicate()
+    assert metrics.read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
+    snapshot = load_run(tmp_path / "whole", snapshot=2)
+    assert snapshot.epoch == 2
+    row = json.loads((tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()[1])
+    values = snapshot.example_loss(
+        snapshot.variables["params"], snapshot.dataset.images, snapshot.dataset.labels
+    )
+    np.testing.assert_allclose(values.mean(), row["loss"], rtol=1e-4)
+    table = runs.read_metrics(tmp_path / "whole")
+    assert (table["clean_accuracy"] != table["accuracy"]).any()

@@ -4,30 +4,41 @@ import pytest
 
 from ncjax import losses, metrics, models
 from ncjax.parallel import AXIS, shard_batches
-from ncjax.training.measure import make_evaluate, make_measure
+from ncjax.training import TrainConfig
+from ncjax.training.measure import make_layers, make_measure
+from ncjax.training.members import member_of
+from ncjax.training.steps import Task
+
+config = TrainConfig(loss="mse", widths=(5, 6))
+member = member_of(config, [config])
+model = models.MLP(3, widths=(5, 6))
+task = Task(config, model, ("mse",), inputs=lambda x: 2 * x, num_examples=23)
+rng = np.random.default_rng(0)
+images, labels = rng.normal(size=(23, 4)).astype(np.float32), np.arange(23) % 3
+clean = np.where(np.arange(23) < 6, (labels + 1) % 3, labels)
+variables = model.init(jax.random.key(0), images)
+
+
+def measured(make, out_axes, shards, batch_size):
+    batches = shard_batches((images, labels, clean), shards, batch_size)
+    assert batches[0].shape[0] == shards
+    assert batches[0].shape[2] <= batch_size
+    assert batches[-1].sum() == 23
+    axes = {"in_axes": (None, None, 0, 0, 0, 0), "axis_name": AXIS}
+    return jax.jit(jax.vmap(make(task), out_axes=out_axes, **axes))(member, variables, *batches)
 
 
 @pytest.mark.parametrize(("shards", "batch_size"), [(1, 1024), (1, 7), (3, 5), (4, 4)])
 def test_a_sharded_batched_measurement_is_that_of_all_features_at_once(shards, batch_size):
-    model = models.MLP(3, widths=(6,))
-    rng = np.random.default_rng(0)
-    images, labels = rng.normal(size=(23, 4)).astype(np.float32), np.arange(23) % 3
-    variables = model.init(jax.random.key(0), images)
-    batches = shard_batches((images, labels), shards, batch_size)
-    assert batches[0].shape[0] == shards
-    assert batches[0].shape[2] <= batch_size
-    assert batches[-1].sum() == 23
-
-    axes = {"in_axes": (None, 0, 0, 0), "axis_name": AXIS}
-    measure = jax.vmap(make_measure(model, losses.mse), out_axes=(None, None), **axes)
-    row, moments = jax.jit(measure)(variables, *batches)
-    logits, features = model.apply(variables, images)
+    row, moments = measured(make_measure, (None, None), shards, batch_size)
+    logits, features = model.apply(variables, 2 * images)
     whole = metrics.class_moments(features, labels, 3)
-    W, b = models.classifier(variables["params"])
+    W, b = models.classifier(variables)
     samples = metrics.sample_geometry(features, labels, whole, W, b)
     expected = metrics.collapse(whole, W, b).as_dict() | {
         "loss": losses.mse(logits, labels).mean(),
         "accuracy": (logits.argmax(-1) == labels).mean(),
+        "clean_accuracy": (logits.argmax(-1) == clean).mean(),
         "nc4_agreement": samples.nc4_agreement,
         "cosine_margin": samples.cosine_margin.mean(),
     }
@@ -36,7 +47,11 @@ def test_a_sharded_batched_measurement_is_that_of_all_features_at_once(shards, b
         np.testing.assert_allclose(row[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
     np.testing.assert_array_equal(moments.counts, whole.counts)
 
-    evaluate = jax.vmap(make_evaluate(model, losses.mse), out_axes=None, **axes)
-    tested = jax.jit(evaluate)(variables, *batches)
-    assert tested.keys() == {"loss", "accuracy"}
-    np.testing.assert_allclose(tested["loss"], expected["loss"], rtol=1e-5)
+
+def test_every_layer_is_measured_and_the_last_is_the_feature_layer():
+    row = measured(make_layers, None, 2, 5)
+    assert {name.split("/")[0] for name in row} == {"layer_0", "layer_1"}
+    whole, _ = measured(make_measure, (None, None), 2, 5)
+    for name in ("nc1_pinv", "nc1_trace_ratio", "nc2_means"):
+        np.testing.assert_allclose(row[f"layer_1/{name}"], whole[name], rtol=1e-4)
+        assert not np.isclose(row[f"layer_0/{name}"], whole[name], rtol=1e-2)

@@ -1,12 +1,14 @@
+import dataclasses
+
 import jax
 import numpy as np
-import optax
 import pytest
 
-from ncjax import losses, models
+from ncjax import frames, losses, models
 from ncjax.checks import InputError
 from ncjax.parallel import AXIS
-from ncjax.training import steps
+from ncjax.training import TrainConfig, steps
+from ncjax.training.members import member_of
 
 
 def test_the_batches_of_an_epoch_are_a_shuffle_that_depends_on_seed_and_epoch_alone():
@@ -25,35 +27,118 @@ def test_batches_that_do_not_fit_are_refused(batch_size, shards):
         steps.check_batch_size(batch_size, 100, shards)
 
 
-def test_an_epoch_is_plain_sgd_on_the_mean_of_each_batch():
-    model = models.MLP(3, widths=(6,), axis_name=AXIS)
-    optimizer = optax.sgd(0.1)
-    rng = np.random.default_rng(0)
-    images, labels = rng.normal(size=(12, 4)).astype(np.float32), np.arange(12) % 3
-    state = steps.init_state(model, optimizer, images[:1], seed=0)
-    epoch = steps.make_epoch(model, optimizer, losses.cross_entropy)
-    rows = steps.batch_rows(12, 6, epoch=0, seed=0, shards=1)
-    moved = jax.vmap(epoch, (None, None, None, 0), None, axis_name=AXIS)(
-        state, images, labels, rows
+rng = np.random.default_rng(0)
+images = rng.normal(size=(12, 4)).astype(np.float32)
+labels = np.arange(12) % 3
+PLAIN = TrainConfig(
+    widths=(6,),
+    batch_size=6,
+    epochs=4,
+    learning_rate=0.1,
+    momentum=0.0,
+    weight_decay=0.0,
+    schedule="constant",
+)
+
+
+def advanced(config, shards=1, count=2):
+    """State before and after some steps."""
+    task = steps.Task(
+        config=config,
+        model=config.model(3, AXIS),
+        losses=(config.loss,),
+        inputs=lambda x: 2 * x,
+        num_examples=12,
     )
+    member = member_of(config, [config])
+    state = steps.init_state(task, member, images[:1])
+    epochs = [steps.batch_rows(12, 6, epoch, config.seed, shards) for epoch in range(4)]
+    rows = np.concatenate(epochs, axis=1)
+    advance = jax.vmap(
+        steps.make_advance(task), (None, None, None, None, 0, None), None, axis_name=AXIS
+    )
+    return state, *jax.jit(advance)(member, state, images, labels, rows, count), rows
 
-    plain = models.MLP(3, widths=(6,))
-    params, stats = state.variables["params"], state.variables["batch_stats"]
-    for chosen in rows[0]:
 
-        def objective(params, stats=stats, chosen=chosen):
-            variables = {"params": params, "batch_stats": stats}
-            (logits, _), updated = plain.apply(
-                variables, images[chosen], train=True, mutable=["batch_stats"]
+def by_hand(state, rows, objective, rate=0.1, model=None):
+    """The same by plain gradient descent."""
+    model = models.MLP(3, widths=(6,)) if model is None else model
+    rest = dict(state.variables)
+    params = rest.pop("params")
+    for chosen in rows:
+
+        def total(params, rest=rest, chosen=chosen):
+            (logits, features), updated = model.apply(
+                {"params": params, **rest}, 2 * images[chosen], train=True, mutable=list(rest)
             )
-            return losses.cross_entropy(logits, labels[chosen]).mean(), updated
+            return objective(params, logits, features, labels[chosen]), updated
 
-        gradient, updated = jax.grad(objective, has_aux=True)(params)
-        params = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient)
-        stats = updated["batch_stats"]
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
-        dict(moved.variables),
-        {"params": params, "batch_stats": stats},
+        gradient, rest = jax.grad(total, has_aux=True)(params)
+        params = jax.tree.map(lambda p, g: p - rate * g, params, gradient)
+    return {"params": params, **rest}
+
+
+def assert_close(a, b):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), a, b)
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_steps_are_plain_sgd_on_the_mean_of_each_batch(shards):
+    state, after, loss, rows = advanced(PLAIN, shards)
+    batches = rows.swapaxes(0, 1).reshape(-1, 6)[:2]
+    expected = by_hand(
+        state, batches, lambda _, logits, __, y: losses.cross_entropy(logits, y).mean()
     )
-    assert moved.epoch == 1
+    assert_close(dict(after.variables), expected)
+    assert after.step == 2
+    assert 0.5 < loss < 3
+
+
+def test_decay_on_features_weighs_each_sample_of_the_whole_set_and_the_head_alone():
+    config = dataclasses.replace(PLAIN, decay="features", feature_decay=1e-2, weight_decay=0.3)
+    state, after, _, rows = advanced(config)
+
+    def objective(params, logits, features, y):
+        head = sum((leaf**2).sum() for leaf in jax.tree.leaves(params["head"]))
+        of_features = 1e-2 / 2 * 12 / 6 * (features**2).sum()
+        return losses.cross_entropy(logits, y).mean() + 0.3 / 2 * head + of_features
+
+    assert_close(dict(after.variables), by_hand(state, rows[0, :2], objective))
+    without = advanced(dataclasses.replace(config, feature_decay=0.0))[1]
+    inner = "Dense_0"
+    moved = (
+        after.variables["params"][inner]["kernel"] - without.variables["params"][inner]["kernel"]
+    )
+    assert abs(moved).max() > 1e-4  # the official code's penalty of normalised features has none
+
+
+def test_a_fixed_etf_never_changes_and_the_rest_is_trained_through_it():
+    config = dataclasses.replace(PLAIN, head="etf", weight_decay=0.1)
+    state, after, _, _ = advanced(config, count=8)
+    W, _ = models.classifier(after.variables)
+    np.testing.assert_array_equal(W, frames.simplex_etf(3, 6))
+    assert "kernel" not in after.variables["params"]["head"]
+    before, now = (s.variables["params"]["Dense_0"]["kernel"] for s in (state, after))
+    assert abs(before - now).max() > 1e-2
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "lbfgs"])
+def test_other_optimizers_lower_the_loss_alike_on_any_number_of_shards(optimizer):
+    config = dataclasses.replace(
+        PLAIN, optimizer=optimizer, learning_rate=1e-2, weight_decay=1e-3, batch_size=6, epochs=4
+    )
+    _, one, first, _ = advanced(config, count=1)
+    _, after, mean, _ = advanced(config, count=8)
+    assert mean < first
+    _, two, _, _ = advanced(config, shards=2, count=1)
+    assert_close(dict(one.variables), dict(two.variables))
+    assert after.step == 8
+
+
+def test_gradients_are_clipped_before_decay():
+    config = dataclasses.replace(PLAIN, clip=1e-3, weight_decay=0.5)
+    state, after, _, _ = advanced(config, count=1)
+    params, moved = state.variables["params"], after.variables["params"]
+    slope = jax.tree.map(lambda p, q: (p - q) / 0.1 - 0.5 * p, params, moved)
+    norm = np.sqrt(sum((np.asarray(leaf) ** 2).sum() for leaf in jax.tree.leaves(slope)))
+    assert norm == pytest.approx(1e-3, rel=1e-2)

@@ -1,0 +1,95 @@
+"""What is done to a training set on purpose: label noise, random labels, long tails, subsets.
+
+Every draw belongs to an example by its number in the original set and depends on nothing else, so
+that noise and subsets come out the same in whatever order or combination they are asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from ncjax import checks
+
+Labels = Literal["clean", "symmetric", "symmetric_others", "asymmetric", "random"]
+LABELS: tuple[str, ...] = ("clean", "symmetric", "symmetric_others", "asymmetric", "random")
+CIFAR10_CONFUSIONS = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
+"""Truck to car, bird to plane, deer to horse, cat and dog swapped (1609.03683, section 5)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Corruption:
+    """What is done to the training set; nothing by default. Test sets are left alone.
+
+    Attributes:
+        labels: "symmetric" redraws a share `noise` of the labels from all classes, so that 1 / K of
+            those keep theirs; "symmetric_others" from the other classes; "asymmetric" turns class
+            k into k + 1 (the usual confusions if the data set is "cifar10"); "random" permutes all
+            labels, which keeps the classes as large as they were.
+        noise: the share, in [0, 1]; of no meaning for "clean" and "random".
+        imbalance: of an exponential long tail, largest class over smallest: class k keeps
+            imbalance^(-k / (K - 1)) of its examples.
+        per_class: at most so many examples of each class, before the long tail; all if None.
+        seed: of all of it.
+    """
+
+    labels: Labels = "clean"
+    noise: float = 0.0
+    imbalance: float = 1.0
+    per_class: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        checks.check_choice("labels", self.labels, LABELS)
+        checks.check_range("noise", self.noise, 0.0)
+        if self.noise > 1:
+            raise checks.reject("noise", self.noise, "a share between 0 and 1")
+        checks.check_range("imbalance", self.imbalance, 1.0)
+        if self.per_class is not None:
+            checks.check_count("per_class", self.per_class, 1)
+        checks.check_count("seed", self.seed, 0)
+
+    def corrupted(self, labels: np.ndarray, num_classes: int, dataset: str = "") -> np.ndarray:
+        """The labels `[N]` that are given in place of the true ones.
+
+        Args:
+            labels: true labels, int `[N]`.
+            num_classes: K.
+            dataset: its name: "cifar10" has confusions of its own.
+        """
+        rng = np.random.default_rng([self.seed, 0])
+        if self.labels == "random":
+            return labels[rng.permutation(len(labels))]
+        chosen = rng.random(len(labels)) < self.noise
+        drawn = rng.integers(0, num_classes, len(labels))
+        others = (labels + rng.integers(1, num_classes, len(labels))) % num_classes
+        confused = (np.arange(num_classes) + 1) % num_classes
+        if dataset == "cifar10":
+            confused = np.array([CIFAR10_CONFUSIONS.get(k, k) for k in range(10)])
+        new = {
+            "clean": labels,
+            "symmetric": drawn,
+            "symmetric_others": others,
+            "asymmetric": confused[labels],
+        }[self.labels]
+        return np.where(chosen, new, labels).astype(labels.dtype)
+
+    def kept(self, labels: np.ndarray, num_classes: int) -> np.ndarray:
+        """The rows that stay, in their order, chosen by true class.
+
+        Args:
+            labels: true labels, int `[N]`.
+            num_classes: K.
+        """
+        if self.per_class is None and self.imbalance == 1:
+            return np.arange(len(labels))
+        rank = np.random.default_rng([self.seed, 1]).permutation(len(labels))
+        rows = []
+        for k in range(num_classes):
+            members = np.flatnonzero(labels == k)
+            size = min(len(members), self.per_class or len(members))
+            size = max(1, round(size * self.imbalance ** (-k / (num_classes - 1))))
+            rows.append(members[np.argsort(rank[members])[:size]])
+        return np.sort(np.concatenate(rows))

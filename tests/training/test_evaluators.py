@@ -1,0 +1,37 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from ncjax import data, training
+from ncjax.checks import InputError
+from ncjax.data import Corruption
+from ncjax.training import Engine, evaluators, measure
+from tests.training.conftest import CONFIG
+
+
+def test_rows_hold_what_the_evaluators_find_and_an_evaluator_of_ones_own():
+    def norm(_, state):
+        kernel = state.variables["params"]["Dense_0"]["kernel"]
+        return {"first_layer": np.linalg.norm(kernel), "twice": np.nan}
+
+    training.register_evaluator("norm", norm)
+    try:
+        noisy = Corruption("symmetric", noise=0.5)
+        names = ("train", "test", "layers", "norm")
+        config = dataclasses.replace(CONFIG, evaluators=names, corruption=noisy)
+        dataset = data.load("digits").corrupt(noisy)
+        engine = Engine(config, dataset, "vmap")
+        (row,) = measure(engine, engine.initial())
+        assert row["first_layer"] > 1
+        assert row["twice"] is None
+        assert 0 < row["test_nc1_pinv"] != row["nc1_pinv"]
+        assert row["layer_1/nc1_pinv"] == pytest.approx(row["nc1_pinv"], rel=1e-4)
+        assert "clean_accuracy" in row
+        assert "test_clean_accuracy" not in row
+        with pytest.raises(InputError, match="no other evaluator"):
+            training.register_evaluator("norm", measure)
+    finally:
+        del evaluators.EVALUATORS["norm"]
+    with pytest.raises(InputError, match="`evaluators`.*Did you mean 'train'"):
+        training.train(dataclasses.replace(CONFIG, evaluators=("trian",)), "run")
