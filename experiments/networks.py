@@ -1,4 +1,4 @@
-"""Many training runs for one experiment: alike ones side by side, each kept where it is done."""
+"""What the experiments with networks share: base runs, training them all, and the report."""
 
 from __future__ import annotations
 
@@ -6,17 +6,116 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import jax
 import pandas as pd
 
+from experiments.tables import markdown
 from ncjax import progress, runs, training
+from ncjax.data import Corruption
 from ncjax.training import TrainConfig
 from ncjax.training.members import VARIED
 
 Configs = Mapping[tuple, TrainConfig]
-"""Runs by what an experiment varies: the values of its `keys`, in order."""
+"""Runs by what an experiment varies: the values of its keys, in order."""
+NC = ("nc1_pinv", "nc2_means", "nc2_classifier", "nc3_self_duality", "nc3_etf", "nc4_agreement")
+
+DIGITS = TrainConfig(widths=(64, 64), epochs=20, batch_size=120, measure_every=5)
+"""Of every smoke preset: seconds."""
+MLP = TrainConfig(
+    dataset="fashion_mnist",
+    widths=(512, 512, 512),
+    epochs=100,
+    batch_size=250,
+    learning_rate=0.1,
+    weight_decay=5e-4,
+)
+"""All of Fashion-MNIST."""
+CNN = TrainConfig(
+    dataset="fashion_mnist",
+    corruption=Corruption(per_class=500),
+    network="cnn",
+    epochs=200,
+    batch_size=100,
+    learning_rate=0.05,
+    weight_decay=5e-4,
+    measure_every=20,
+)
+"""Five thousand images, five hundred a class."""
+RESNET18 = TrainConfig(
+    dataset="fashion_mnist",
+    network="resnet18",
+    width=64,
+    dtype="bfloat16",
+    augment="none",
+    epochs=200,
+    batch_size=128,
+    learning_rate=0.05,
+    weight_decay=5e-4,
+    schedule="step",
+    drops=(0.2, 0.4, 0.6, 0.8),
+)
+"""For one accelerator."""
+PAPER_A = dataclasses.replace(RESNET18, dataset="cifar10", stem="imagenet", dtype="float32")
+"""2105.02375: ResNet-18, 200 epochs, a tenth of the rate every 40."""
+PAPER_C = TrainConfig(
+    dataset="cifar100",
+    network="resnet50",
+    width=64,
+    augment="crop_flip",
+    epochs=800,
+    batch_size=100,
+    learning_rate=0.1,
+    weight_decay=5e-4,
+    clip=2.0,
+    schedule="step",
+    drops=(3 / 7, 5 / 7),
+)
+"""2210.02192: ResNet-50 with a width inside its blocks, crops and flips."""
+
+
+def experiment(
+    name: str,
+    configs: Configs,
+    keys: Sequence[str],
+    columns: Sequence[str],
+    run: Path,
+    draw: Callable[[pd.DataFrame, Path], object],
+    finish: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
+) -> pd.DataFrame:
+    """Trains, tabulates over seeds, draws and says where all of it is.
+
+    Args:
+        name: of the experiment, for files.
+        configs: the runs.
+        keys: what they vary; "seed" is averaged over.
+        columns: of the summary.
+        run: folder for everything; the same command goes on where a killed one stopped.
+        draw: makes the figures from all measurements, in a folder.
+        finish: adds columns to the last measurements.
+
+    Returns:
+        The last measurement of every run.
+    """
+    started = time.perf_counter()
+    print(f"device: {jax.devices()[0].device_kind}, {len(configs)} runs, writing to {run}")
+    asked = {json.dumps(key): dataclasses.asdict(config) for key, config in configs.items()}
+    run = runs.open_run(run, asked)
+    table = trained(configs, keys, run)
+    runs.write_atomically(run / "metrics.csv", table.to_csv(index=False))
+    ends = last(table, keys)
+    ends = ends if finish is None else finish(ends)
+    varied = [key for key in keys if key != "seed"]
+    summary = markdown(spread(ends, varied, columns))
+    runs.write_atomically(run / f"{name}.md", summary + "\n")
+    (run / "figures").mkdir(exist_ok=True)
+    draw(table, run / "figures")
+    print(summary)
+    print(f"written: {run}, after {time.perf_counter() - started:.0f} s")
+    return ends
 
 
 def trained(configs: Configs, keys: Sequence[str], run: Path) -> pd.DataFrame:
@@ -31,24 +130,20 @@ def trained(configs: Configs, keys: Sequence[str], run: Path) -> pd.DataFrame:
         run: folder for a run folder a group.
 
     Returns:
-        The rows of `metrics.jsonl` with the keys and `run`, the folder, and `member`.
+        The rows of all `metrics.jsonl`, with the keys, `run`, the folder, and `member`.
     """
-    groups = list(_groups(configs))
     tables = []
-    for names in progress.bar(groups, desc="networks", unit=" groups"):
+    for names in progress.bar(list(_groups(configs)), desc="networks", unit=" groups"):
         members = [configs[name] for name in names]
         folder = run / "networks" / _slug(members)
         if len(members) > 1:
             table = training.train_ensemble(members, folder)
+            table = table.drop(columns=["seed", "loss_name"])
         else:
             table = training.train(members[0], folder).assign(member=0)
         labels = pd.DataFrame(names, columns=list(keys)).assign(run=str(folder))
-        tables.append(
-            labels.join(
-                table.drop(columns=["seed", "loss_name"], errors="ignore").set_index("member"),
-                how="right",
-            ).reset_index(names="member")
-        )
+        tables.append(table.join(labels, on="member"))
+        jax.clear_caches()
     return pd.concat(tables, ignore_index=True)
 
 
@@ -74,8 +169,16 @@ def _slug(members: Sequence[TrainConfig]) -> str:
 
 
 def last(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """The last measurement of every run."""
-    return table.sort_values("epoch").groupby(list(keys), sort=False).tail(1)
+    """The last measurement of every run, with `terminal_epoch`, the first at full accuracy.
+
+    And `nc1_fall`, NC1 over its value after the first epoch.
+    """
+    groups = table.sort_values("epoch").groupby(list(keys), sort=False, dropna=False)
+    ends = groups.tail(1).set_index(list(keys))
+    full = table[table["accuracy"] == 1].groupby(list(keys), dropna=False)["epoch"].min()
+    ends["terminal_epoch"] = full.reindex(ends.index)
+    ends["nc1_fall"] = ends["nc1_pinv"] / groups["nc1_pinv"].first().reindex(ends.index)
+    return ends.reset_index()
 
 
 def spread(table: pd.DataFrame, keys: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
@@ -86,18 +189,12 @@ def spread(table: pd.DataFrame, keys: Sequence[str], columns: Sequence[str]) -> 
         keys: what distinguishes the rows of the result.
         columns: to be shown.
     """
-    groups = table.groupby(list(keys), sort=False)[list(columns)]
+    groups = table.groupby(list(keys), sort=False, dropna=False)[list(columns)]
     mean, deviation = groups.mean(), groups.std()
 
     def shown(name: str) -> list[str]:
         pairs = zip(mean[name], deviation[name], strict=True)
-        return [f"{m:.3g}" if pd.isna(d) else f"{m:.3g} ± {d:.1g}" for m, d in pairs]
+        return [f"{m:.4g}" if pd.isna(d) else f"{m:.4g} ± {d:.1g}" for m, d in pairs]
 
-    return pd.DataFrame({name: shown(name) for name in columns}, index=mean.index)
-
-
-def opened(run: Path, preset: object) -> Path:
-    """The run folder of an experiment, ready for figures."""
-    run = runs.open_run(run, {"preset": str(preset)})
-    (run / "figures").mkdir(exist_ok=True)
-    return run
+    index = [", ".join(map(str, key)) if isinstance(key, tuple) else str(key) for key in mean.index]
+    return pd.DataFrame({name: shown(name) for name in columns}, index=index)

@@ -116,7 +116,7 @@ def advancing(
     configs: TrainConfig | list[TrainConfig], dataset: data.Dataset, steps: int
 ) -> tuple[Callable[[], float], float]:
     """A call of some steps, each going on from the last, and the seconds of the first."""
-    engine = Engine(configs, dataset, "vmap", jax.devices()[:1])
+    engine = Engine(configs, dataset, "shard_map", jax.devices()[:1])
     state = engine.initial()
 
     def call() -> float:

@@ -1,10 +1,12 @@
 """Convolutions and pooling that are also fast on a CPU.
 
-XLA's CPU backend computes the gradient of a convolution's kernel several times slower than a matrix
-product of as many operations, and that of max pooling slower still. `convolve` has the values of
-`lax.conv_general_dilated` and another kernel gradient: shifts of the padded input along one axis
-and of the output's gradient along the other, times each other, hold every tap, with 2 k copies in
-place of k^2. `max_pool` takes the maximum of strided slices.
+XLA's CPU backend has fast convolutions for one order of axes only, and inside loops it does not
+bring the gradients of others into that order: there they run twenty times slower. And it computes
+the gradient of a convolution's kernel several times slower than a matrix product of as many
+operations. `convolve` has the values of `lax.conv_general_dilated` and gradients of its own: that
+of the input as a convolution in the fast order; that of the kernel as one product, in which shifts
+of the padded input along one axis and of the output's gradient along the other hold every tap, with
+2 k copies in place of k^2. `max_pool` takes the maximum of strided slices.
 
 `convolve` has a reverse rule of its own, which forward-mode differentiation does not pass: for
 Hessians and Gauss-Newton products take the native convolution.
@@ -24,6 +26,7 @@ from jaxtyping import Array, Float
 Convolution = Literal["native", "product"]
 """How a model convolves: by `lax` alone, or by `convolve`."""
 _AXES = ("NHWC", "HWIO", "NHWC")
+_FEW = 4  # channels below which a product has nothing to work with
 _CHUNK = 4 * 2**20  # bytes of shifted inputs at once; more no longer fit the cache
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -75,18 +78,34 @@ def _backward(
     strides: tuple[int, ...], pads: Pads, saved: tuple[jax.Array, jax.Array], slope: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    native = functools.partial(
-        lax.conv_general_dilated,
-        rhs=kernel,
-        window_strides=strides,
-        padding=pads,
-        dimension_numbers=_AXES,
+    return (
+        _input_gradient(slope, kernel, x.shape, strides, pads),
+        _kernel_gradient(x, slope, kernel.shape, strides, pads),
     )
-    _, of_input = jax.vjp(native, x)
-    return *of_input(slope), _kernel_gradient(x, slope, kernel.shape, strides, pads)
 
 
 _convolve.defvjp(_forward, _backward)
+
+
+def _input_gradient(
+    slope: jax.Array,
+    kernel: jax.Array,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    pads: Pads,
+) -> jax.Array:
+    """The slope, spread apart by the strides, convolved with the mirrored kernel."""
+    borders = []
+    for axis, (size, stride, (low, _)) in enumerate(zip(shape[1:3], strides, pads, strict=True)):
+        before = kernel.shape[axis] - 1 - low
+        spread = (slope.shape[1 + axis] - 1) * stride + 1
+        borders.append((before, size + kernel.shape[axis] - 1 - spread - before, stride - 1))
+    spread = lax.pad(slope, jnp.zeros((), slope.dtype), ((0, 0, 0), *borders, (0, 0, 0)))
+    mirrored = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+    if kernel.shape[:2] == (1, 1):
+        return jnp.einsum("nrco,oi->nrci", spread, mirrored[0, 0])
+    none = ((0, 0), (0, 0))
+    return lax.conv_general_dilated(spread, mirrored, (1, 1), none, dimension_numbers=_AXES)
 
 
 def _kernel_gradient(
@@ -97,6 +116,8 @@ def _kernel_gradient(
     pads: Pads,
 ) -> jax.Array:
     """Summed over chunks of the batch."""
+    if shape[2] < _FEW and strides == (1, 1):
+        return _by_convolution(jnp.pad(x, ((0, 0), *pads, (0, 0))), slope)
     most = max(1, _CHUNK // (x.dtype.itemsize * shape[1] * x[0].size))
     chunks = next(n for n in range(-(-len(x) // most), len(x) + 1) if len(x) % n == 0)
     of_chunk = _by_shifts if strides == (1, 1) else _by_patches
@@ -120,6 +141,13 @@ def _by_shifts(
     down = jnp.concatenate([padded[:, h - 1 - i : h - 1 - i + rows] for i in range(h)], axis=-1)
     product = jnp.einsum("nrca,nrcb->ab", across, down)
     return product.reshape(w, channels, h, out).transpose(2, 0, 1, 3)
+
+
+def _by_convolution(x: jax.Array, slope: jax.Array) -> jax.Array:
+    """The batch as channels, the slope as kernel."""
+    swapped = x.transpose(3, 1, 2, 0), slope.transpose(1, 2, 0, 3)
+    gradient = lax.conv_general_dilated(*swapped, (1, 1), "VALID", dimension_numbers=_AXES)
+    return gradient.transpose(1, 2, 0, 3)
 
 
 def _by_patches(

@@ -11,13 +11,22 @@ from ncjax.models import convolutions
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
-    ("size", "stride", "padding"),
-    [(3, 1, 1), (3, 2, 1), (1, 1, 0), (1, 2, 0), (7, 2, 3), (2, 1, "VALID"), (3, 2, "SAME")],
+    ("size", "stride", "padding", "channels"),
+    [
+        (3, 1, 1, 5),
+        (3, 1, 1, 2),
+        (3, 2, 1, 5),
+        (1, 1, 0, 5),
+        (1, 2, 0, 5),
+        (7, 2, 3, 3),
+        (2, 1, "VALID", 5),
+        (3, 2, "SAME", 5),
+    ],
 )
-def test_values_and_gradients_are_those_of_lax(monkeypatch, size, stride, padding):
+def test_values_and_gradients_are_those_of_lax(monkeypatch, size, stride, padding, channels):
     monkeypatch.setattr(convolutions, "_CHUNK", 20_000)  # several chunks
-    x = jax.random.normal(jax.random.key(0), (6, 9, 8, 3))
-    kernel = jax.random.normal(jax.random.key(1), (size, size, 3, 4))
+    x = jax.random.normal(jax.random.key(0), (6, 9, 8, channels))
+    kernel = jax.random.normal(jax.random.key(1), (size, size, channels, 4))
     pads = padding if isinstance(padding, str) else ((padding,) * 2,) * 2
 
     def total(convolve, x, kernel):

@@ -1,0 +1,82 @@
+"""Collapse against the epoch, for three optimizers and four losses (2105.02375, figure 3).
+
+An MLP on all of Fashion-MNIST and a small CNN on 500 images a class, far past zero error: SGD, Adam
+and L-BFGS under cross entropy, and the other losses under SGD.
+
+    python -m experiments.collapse_curves --preset cpu
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+import tyro
+
+from experiments.networks import CNN, DIGITS, MLP, NC, PAPER_A, RESNET18, Configs, experiment
+from ncjax import plots
+from ncjax.plots import LOSS_NAMES
+
+KEYS = ("network", "optimizer", "loss", "seed")
+BASES = {
+    "smoke": {"mlp": DIGITS},
+    "cpu": {"mlp": MLP, "cnn": CNN},
+    "accelerator": {"resnet18": RESNET18},
+    "paper": {
+        "mnist": dataclasses.replace(PAPER_A, dataset="mnist"),
+        "cifar10": PAPER_A,
+    },
+}
+SEEDS = {"smoke": 1, "cpu": 1, "accelerator": 3, "paper": 1}
+OPTIMIZERS = {
+    "sgd": {},
+    "adam": {"optimizer": "adam", "learning_rate": 1e-3},
+    "lbfgs": {"optimizer": "lbfgs", "batch_size": 1000},
+}
+
+
+def configs(preset: str) -> Configs:
+    """Every optimizer under cross entropy, and SGD under every loss."""
+    found = {}
+    for network, base in BASES[preset].items():
+        for seed in range(SEEDS[preset]):
+            for name, changes in OPTIMIZERS.items():
+                config = dataclasses.replace(base, seed=seed, **changes)
+                found[network, name, "cross_entropy", seed] = config
+            for loss in LOSS_NAMES:
+                config = dataclasses.replace(base, seed=seed, loss=loss)
+                found[network, "sgd", loss, seed] = config
+    return found
+
+
+def main(
+    preset: Literal["smoke", "cpu", "accelerator", "paper"] = "cpu",
+    run: Path = Path("runs/collapse_curves"),
+) -> None:
+    """Train all, and write a table and the curves.
+
+    Args:
+        preset: smoke takes seconds, cpu the better part of an hour.
+        run: folder for everything; the same command goes on where a killed one stopped.
+    """
+    columns = ("terminal_epoch", "accuracy", "test_accuracy", "nc1_fall", *NC)
+    experiment("collapse_curves", configs(preset), KEYS, columns, run, draw)
+
+
+def draw(table: pd.DataFrame, folder: Path) -> None:
+    """NC1 to NC4, a figure of optimizers and one of losses for each network, first seeds."""
+    first = table[table["seed"] == 0]
+    for network, of_network in first.groupby("network", sort=False):
+        kinds = {
+            "optimizers": of_network[of_network["loss"] == "cross_entropy"].groupby("optimizer"),
+            "losses": of_network[of_network["optimizer"] == "sgd"].groupby("loss", sort=False),
+        }
+        for kind, groups in kinds.items():
+            path = folder / f"{network}_{kind}.png"
+            plots.collapse_curves({str(name): rows for name, rows in groups}, path)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,178 @@
+"""Whether all losses are equal when networks are large and trained long (2210.02192).
+
+Cross entropy, label smoothing, focal (gamma 3) and MSE (target 15) over widths and lengths of
+training: test accuracy, its largest difference between losses, and how alike the features of two
+losses are on the test set (linear CKA, 1905.00414).
+
+    python -m experiments.collapse_losses --preset cpu
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import Literal
+
+import jax
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import tyro
+from matplotlib.figure import Figure
+
+from experiments.networks import DIGITS, MLP, PAPER_C, RESNET18, Configs, experiment, last
+from experiments.tables import markdown
+from ncjax import plots, runs, training
+from ncjax.data import Corruption
+from ncjax.plots import LOSS_NAMES, STYLE
+
+KEYS = ("width", "epochs", "loss", "seed")
+SETTINGS = {
+    "cross_entropy": {},
+    "label_smoothing": {"smoothing": 0.1},
+    "focal": {"gamma": 3.0},
+    "mse": {"scale": 1.0, "target": 15.0},
+}
+RATES = {"mse": 0.1}
+"""Learning rates of losses over those of the rest: MSE's gradient is 15 times as large."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What is varied.
+
+    Attributes:
+        base: of all runs.
+        vary: the field that the width is, with its values.
+        epochs: lengths of training.
+        seeds: runs of each.
+    """
+
+    base: training.TrainConfig
+    vary: tuple[str, tuple]
+    epochs: tuple[int, ...]
+    seeds: int
+
+
+PRESETS = {
+    "smoke": Sweep(DIGITS, ("widths", ((8, 8), (32, 32))), (3, 10), 2),
+    "cpu": Sweep(
+        dataclasses.replace(MLP, corruption=Corruption(per_class=1000), batch_size=100),
+        ("widths", tuple((width, width) for width in (16, 64, 256))),
+        (5, 20, 80),
+        3,
+    ),
+    "accelerator": Sweep(RESNET18, ("width", (4, 16, 64)), (10, 40, 160), 3),
+    "paper": Sweep(PAPER_C, ("inner", (0.25, 0.5, 1.0, 2.0)), (100, 200, 400, 800), 3),
+}
+
+
+def configs(preset: str) -> Configs:
+    """All widths, lengths, losses and seeds."""
+    sweep = PRESETS[preset]
+    name, values = sweep.vary
+    found = {}
+    for value, epochs, loss, seed in itertools.product(
+        values, sweep.epochs, SETTINGS, range(sweep.seeds)
+    ):
+        width = value[0] if isinstance(value, tuple) else value
+        found[width, epochs, loss, seed] = dataclasses.replace(
+            sweep.base,
+            **{name: value},
+            epochs=epochs,
+            measure_every=epochs,
+            loss=loss,
+            hyperparameters=SETTINGS[loss],
+            learning_rate=sweep.base.learning_rate * RATES.get(loss, 1.0),
+            seed=seed,
+        )
+    return found
+
+
+def main(
+    preset: Literal["smoke", "cpu", "accelerator", "paper"] = "cpu",
+    run: Path = Path("runs/collapse_losses"),
+) -> None:
+    """Train all, compare features, and write tables and heat maps.
+
+    Args:
+        preset: smoke takes seconds, cpu minutes.
+        run: folder for everything; the same command goes on where a killed one stopped.
+    """
+    columns = ("accuracy", "test_accuracy", "nc1_pinv", "nc2_means", "nc3_self_duality")
+    ends = experiment("collapse_losses", configs(preset), KEYS, columns, run, draw)
+    similarity = compared(ends)
+    runs.write_atomically(run / "similarity.csv", similarity.to_csv(index=False))
+    print(markdown(similarity.set_index(["width", "epochs"]).sort_index()))
+
+
+def compared(ends: pd.DataFrame) -> pd.DataFrame:
+    """Mean linear CKA of test features: between losses of one seed, and between seeds of one."""
+    rows = []
+    for (width, epochs), group in ends.groupby(["width", "epochs"], sort=False):
+        features = {
+            (row.loss, row.seed): features_of(Path(row.run), row.member)
+            for row in group.itertuples()
+        }
+        pairs = list(itertools.combinations(features, 2))
+        losses = [p for p in pairs if p[0][1] == p[1][1]]
+        seeds = [p for p in pairs if p[0][0] == p[1][0]]
+        row = {"width": width, "epochs": epochs}
+        for name, chosen in (("between losses", losses), ("between seeds", seeds)):
+            values = [cka(features[a], features[b]) for a, b in chosen]
+            row[name] = float(np.mean(values)) if values else np.nan
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def features_of(run: Path, member: int) -> np.ndarray:
+    """A network's features of the first two thousand test images."""
+    found = training.load_run(run, member=member)
+    inputs = found.dataset.inputs(found.dataset.test_images[:2000])
+    apply = jax.jit(lambda x: found.model.apply(found.variables, x, train=False)[1])
+    return np.asarray(apply(inputs))
+
+
+def cka(first: np.ndarray, second: np.ndarray) -> float:
+    """Linear centred kernel alignment, 1 for features equal up to rotation and scale."""
+    first, second = first - first.mean(0), second - second.mean(0)
+    cross = np.square(first.T @ second).sum()
+    return cross / (np.linalg.norm(first.T @ first) * np.linalg.norm(second.T @ second))
+
+
+def draw(table: pd.DataFrame, folder: Path) -> None:
+    """Test accuracy of each loss, and the largest difference, over width and length."""
+    ends = last(table, KEYS)
+    mean = ends.groupby(["loss", "epochs", "width"])["test_accuracy"].mean()
+    maps = {LOSS_NAMES[loss]: mean[loss].unstack("width") for loss in SETTINGS}
+    stacked = np.stack(list(maps.values()))
+    difference = pd.DataFrame(
+        stacked.max(0) - stacked.min(0),
+        index=maps["MSE"].index,
+        columns=maps["MSE"].columns,
+    )
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(11.0, 2.6), layout="constrained")
+        axes = figure.subplots(1, len(maps) + 1, sharey=True)
+        limits = {"vmin": stacked.min(), "vmax": stacked.max()}
+        for ax, (title, values) in zip(axes[:-1], maps.items(), strict=True):
+            _heat(ax, values, f"{title}", **limits)
+        _heat(axes[-1], difference, "largest difference", vmin=0)
+        axes[0].set_ylabel("epochs")
+        plots.save(figure, folder / "losses.png")
+
+
+def _heat(ax: mpl.axes.Axes, values: pd.DataFrame, title: str, **limits: float) -> None:
+    image = ax.imshow(values, cmap="cividis", aspect="auto", origin="lower", **limits)
+    middle = (image.norm.vmin + image.norm.vmax) / 2
+    for (row, column), value in np.ndenumerate(values.to_numpy()):
+        color = "white" if value < middle else "black"
+        ax.text(column, row, f"{value:.3f}", ha="center", va="center", color=color, fontsize=8)
+    ax.set_xticks(range(values.shape[1]), values.columns)
+    ax.set_yticks(range(values.shape[0]), values.index)
+    ax.set(title=title, xlabel="width")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

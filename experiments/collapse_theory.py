@@ -1,0 +1,154 @@
+"""Does a trained network end where the unconstrained feature model says?
+
+Networks are trained with decay on features, W and b, whose strengths are the model's lambda_H,
+lambda_W and lambda_b. At the end W, b and the features of all training images are held against the
+closed form at those lambdas (`ufm.minimizer`): norms, the logit gap, the objective. Then they are
+taken as a point of the model itself: how critical it is, what `ufm.certify` says, and where
+structured Newton goes from there.
+
+    python -m experiments.collapse_theory --preset cpu
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import tyro
+from matplotlib.figure import Figure
+
+from experiments.networks import DIGITS, MLP, RESNET18, Configs, experiment
+from ncjax import models, plots, training, ufm
+from ncjax.data import Corruption
+from ncjax.plots import COLORS, LOSS_NAMES, MARKERS, STYLE
+
+KEYS = ("loss", "decay", "seed")
+BASES = {
+    "smoke": dataclasses.replace(DIGITS, corruption=Corruption(per_class=100), epochs=100),
+    "cpu": dataclasses.replace(
+        MLP, corruption=Corruption(per_class=500), epochs=600, batch_size=100, measure_every=100
+    ),
+    "accelerator": RESNET18,
+}
+DECAYS = {"smoke": (5e-3,), "cpu": (5e-4, 2e-3, 8e-3), "accelerator": (5e-4, 2e-3)}
+SEEDS = {"smoke": 1, "cpu": 2, "accelerator": 3}
+
+
+def configs(preset: str) -> Configs:
+    """Four losses, several decays; lambda_H is lambda_W over the number of samples of a class."""
+    found = {}
+    base = BASES[preset]
+    n = base.corruption.per_class or 6000
+    for loss, decay, seed in itertools.product(LOSS_NAMES, DECAYS[preset], range(SEEDS[preset])):
+        found[loss, decay, seed] = dataclasses.replace(
+            base,
+            loss=loss,
+            decay="features",
+            weight_decay=decay,
+            feature_decay=decay / n,
+            seed=seed,
+        )
+    return found
+
+
+def main(
+    preset: Literal["smoke", "cpu", "accelerator"] = "cpu",
+    run: Path = Path("runs/collapse_theory"),
+) -> None:
+    """Train all, hold them against theory, and write a table and a figure.
+
+    Args:
+        preset: smoke takes seconds, cpu minutes.
+        run: folder for everything; the same command goes on where a killed one stopped.
+    """
+    columns = (
+        *("accuracy", "nc1_pinv", "w_norm", "w_theory", "h_norm", "h_theory"),
+        *("gap", "gap_theory", "excess", "gradient", "moved"),
+    )
+    ends = experiment(
+        "collapse_theory", configs(preset), KEYS, columns, run, lambda *_: None, against_theory
+    )
+    ends.to_csv(run / "theory.csv", index=False)
+    draw(ends, run / "figures")
+    print(ends.groupby(["loss", "decay"], sort=False)[["verdict", "newton_verdict"]].first())
+
+
+def against_theory(ends: pd.DataFrame) -> pd.DataFrame:
+    """Adds the comparison of each run."""
+    with jax.enable_x64(True):
+        rows = [compared(Path(row.run), row.member) for row in ends.itertuples()]
+    return ends.join(pd.DataFrame(rows, index=ends.index))
+
+
+def compared(run: Path, member: int) -> dict[str, Any]:
+    """One network against the closed form, and as a point of the model."""
+    found = training.load_run(run, member=member)
+    config, dataset = found.config, found.dataset
+    W, b = (np.asarray(x, float) for x in models.classifier(found.variables))
+    order = np.argsort(dataset.labels, kind="stable")
+    H = features(found, dataset.images[order])
+    K, (N, d) = dataset.num_classes, H.shape
+    lambdas = (config.weight_decay, config.feature_decay, config.weight_decay)
+    problem = ufm.Problem(K, d, N // K, config.loss, *lambdas, dict(config.hyperparameters))
+    best = ufm.minimizer(problem, compact=True)
+    theory = jax.tree.map(np.asarray, best.params)
+    point = ufm.Params(W, H, b)
+    certificate = ufm.certify(point, problem)
+    means = H.reshape(K, -1, d).mean(1)
+    logits = means @ W.T
+    gap = np.trace(logits) / K - (logits.sum() - np.trace(logits)) / (K * (K - 1))
+    newton = ufm.solve(ufm.Params(W, means, b), problem, max_steps=200)
+    solved = ufm.certify(newton.params, problem)
+    return {
+        "w_norm": np.linalg.norm(W, axis=1).mean(),
+        "w_theory": np.linalg.norm(theory.W, axis=1).mean(),
+        "h_norm": np.linalg.norm(H, axis=1).mean(),
+        "h_theory": np.linalg.norm(theory.H, axis=1).mean(),
+        "gap": gap,
+        "gap_theory": float(best.logit_gap),
+        "excess": float(certificate.objective / best.value - 1),
+        "gradient": float(certificate.gradient_norm / problem.force),
+        "verdict": certificate.label,
+        "moved": float(np.linalg.norm(newton.params.W - W) / np.linalg.norm(W)),
+        "newton_verdict": solved.label,
+    }
+
+
+def features(found: training.Trained, images: np.ndarray) -> np.ndarray:
+    """Of all images, in batches."""
+    apply = jax.jit(
+        lambda x: found.model.apply(found.variables, found.dataset.inputs(x), train=False)[1]
+    )
+    parts = [np.asarray(apply(jnp.asarray(x))) for x in np.array_split(images, 20)]
+    return np.concatenate(parts).astype(float)
+
+
+def draw(ends: pd.DataFrame, folder: Path) -> None:
+    """Measured against theory: norms of W and of features, logit gaps."""
+    panels = {
+        ("w_theory", "w_norm"): "mean norm of a row of W",
+        ("h_theory", "h_norm"): "mean norm of a feature",
+        ("gap_theory", "gap"): "logit gap",
+    }
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.6, 2.9), layout="constrained")
+        for ax, ((across, up), title) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+            for number, (loss, rows) in enumerate(ends.groupby("loss", sort=False)):
+                style = {"color": COLORS[number], "marker": MARKERS[number], "linestyle": ""}
+                ax.plot(rows[across], rows[up], **style, markersize=5, label=LOSS_NAMES[loss])
+            ax.axline((1, 1), slope=1, color="0.6", linewidth=0.7, zorder=0)
+            ax.set(xlabel="closed form", ylabel="trained network", title=title)
+        handles, names = ax.get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=4)
+        plots.save(figure, folder / "theory.png")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
