@@ -29,11 +29,12 @@ BASES = {
         "cifar10": PAPER_A,
     },
 }
+LBFGS_BATCH = {"smoke": 240, "cpu": 1000, "accelerator": 1024, "paper": 2048}
 SEEDS = {"smoke": 1, "cpu": 1, "accelerator": 3, "paper": 1}
 OPTIMIZERS = {
     "sgd": {},
     "adam": {"optimizer": "adam", "learning_rate": 1e-3},
-    "lbfgs": {"optimizer": "lbfgs", "batch_size": 1000},
+    "lbfgs": {"optimizer": "lbfgs"},
 }
 
 
@@ -44,6 +45,8 @@ def configs(preset: str) -> Configs:
         for seed in range(SEEDS[preset]):
             for name, changes in OPTIMIZERS.items():
                 config = dataclasses.replace(base, seed=seed, **changes)
+                if name == "lbfgs":
+                    config = dataclasses.replace(config, batch_size=LBFGS_BATCH[preset])
                 found[network, name, "cross_entropy", seed] = config
             for loss in LOSS_NAMES:
                 config = dataclasses.replace(base, seed=seed, loss=loss)

@@ -56,7 +56,7 @@ class Sweep:
 
 
 PRESETS = {
-    "smoke": Sweep(DIGITS, ("widths", ((8, 8), (32, 32))), (3, 10), 2),
+    "smoke": Sweep(DIGITS, ("widths", ((16, 16),)), (3,), 2),
     "cpu": Sweep(
         dataclasses.replace(MLP, corruption=Corruption(per_class=1000), batch_size=100),
         ("widths", tuple((width, width) for width in (16, 64, 256))),

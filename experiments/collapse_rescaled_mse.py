@@ -1,4 +1,4 @@
-"""Does rescaling MSE help a network, as it helps the landscape (2203.01238)?
+"""Whether rescaling MSE helps a network, as it helps the landscape (2203.01238).
 
 Scale and target of the true class, one at a time; the learning rate falls with the curvature that
 the loss has in the logits, scale, and with the size of its gradient, target.

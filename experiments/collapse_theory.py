@@ -1,4 +1,4 @@
-"""Does a trained network end where the unconstrained feature model says?
+"""Whether a trained network ends where the unconstrained feature model says.
 
 Networks are trained with decay on features, W and b, whose strengths are the model's lambda_H,
 lambda_W and lambda_b. At the end W, b and the features of all training images are held against the
@@ -38,6 +38,7 @@ BASES = {
     "accelerator": RESNET18,
 }
 DECAYS = {"smoke": (5e-3,), "cpu": (5e-4, 2e-3, 8e-3), "accelerator": (5e-4, 2e-3)}
+LOSSES = {"smoke": ("mse",), "cpu": tuple(LOSS_NAMES), "accelerator": tuple(LOSS_NAMES)}
 SEEDS = {"smoke": 1, "cpu": 2, "accelerator": 3}
 
 
@@ -46,7 +47,9 @@ def configs(preset: str) -> Configs:
     found = {}
     base = BASES[preset]
     n = base.corruption.per_class or 6000
-    for loss, decay, seed in itertools.product(LOSS_NAMES, DECAYS[preset], range(SEEDS[preset])):
+    for loss, decay, seed in itertools.product(
+        LOSSES[preset], DECAYS[preset], range(SEEDS[preset])
+    ):
         found[loss, decay, seed] = dataclasses.replace(
             base,
             loss=loss,

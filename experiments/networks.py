@@ -106,7 +106,7 @@ def experiment(
     run = runs.open_run(run, asked)
     table = trained(configs, keys, run)
     runs.write_atomically(run / "metrics.csv", table.to_csv(index=False))
-    ends = last(table, keys)
+    ends = last(table, keys).set_index(list(keys)).loc[list(configs)].reset_index()
     ends = ends if finish is None else finish(ends)
     varied = [key for key in keys if key != "seed"]
     summary = markdown(spread(ends, varied, columns))
@@ -130,7 +130,8 @@ def trained(configs: Configs, keys: Sequence[str], run: Path) -> pd.DataFrame:
         run: folder for a run folder a group.
 
     Returns:
-        The rows of all `metrics.jsonl`, with the keys, `run`, the folder, and `member`.
+        The rows of all `metrics.jsonl`, with the keys, `run`, the folder, and `member`; their
+        `loss` is `mean_loss`.
     """
     tables = []
     for names in progress.bar(list(_groups(configs)), desc="networks", unit=" groups"):
@@ -142,6 +143,7 @@ def trained(configs: Configs, keys: Sequence[str], run: Path) -> pd.DataFrame:
         else:
             table = training.train(members[0], folder).assign(member=0)
         labels = pd.DataFrame(names, columns=list(keys)).assign(run=str(folder))
+        table = table.rename(columns={"loss": "mean_loss"})  # keys name losses
         tables.append(table.join(labels, on="member"))
         jax.clear_caches()
     return pd.concat(tables, ignore_index=True)

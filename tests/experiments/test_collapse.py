@@ -1,0 +1,86 @@
+import importlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import collapse_fixed_etf, collapse_losses, networks
+from ncjax.training import TrainConfig
+
+NAMES = (
+    "curves",
+    "losses",
+    "fixed_etf",
+    "random_labels",
+    "weight_decay",
+    "rescaled_mse",
+    "feature_dim",
+    "imbalance",
+    "theory",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_lists_runs_that_differ(name):
+    module = importlib.import_module(f"experiments.collapse_{name}")
+    presets = ("smoke", "cpu", "accelerator") + (() if name == "theory" else ("paper",))
+    for preset in presets:
+        configs = module.configs(preset)
+        assert len({len(key) for key in configs} | {len(module.KEYS)}) == 1
+        assert all(isinstance(config, TrainConfig) for config in configs.values())
+        runs = list(configs.values())
+        assert all(runs.count(config) == 1 for config in runs)
+
+
+@pytest.mark.parametrize("name", ["losses", "rescaled_mse", "imbalance", "theory"])
+def test_an_experiment_trains_tabulates_and_draws_and_a_second_call_trains_nothing(
+    name, tmp_path, monkeypatch, capsys
+):
+    module = importlib.import_module(f"experiments.collapse_{name}")
+    module.main("smoke", tmp_path / "run")
+    table = (tmp_path / "run" / f"collapse_{name}.md").read_text()
+    assert table in capsys.readouterr().out
+    (figure,) = (tmp_path / "run" / "figures").glob("*.png")
+    drawn = figure.read_bytes()
+    assert len(drawn) > 10_000
+    monkeypatch.setattr("ncjax.training.engine.Engine.advance", None)
+    module.main("smoke", tmp_path / "run")
+    assert figure.read_bytes() == drawn
+
+
+def test_a_fixed_head_with_as_few_features_as_classes_saves_what_the_papers_say():
+    counts = collapse_fixed_etf.counted()
+    resnet = counts.loc["ResNet-18, cifar stem"]
+    assert (resnet["learned, full d"], resnet["ETF, d = 10"]) == (11_173_962, 8_859_762)
+    assert resnet["saved, %"] == pytest.approx(20.71, abs=0.005)
+    assert counts.loc["ResNet-18, imagenet stem", "saved, %"] == pytest.approx(20.70, abs=0.005)
+    assert counts.loc["ResNet-50, cifar stem", "saved, %"] == pytest.approx(4.45, abs=0.005)
+
+
+def test_alignment_is_one_for_rotations_and_small_for_strangers():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(500, 6))
+    rotation, _ = np.linalg.qr(rng.normal(size=(6, 6)))
+    assert collapse_losses.cka(features, 3 * features @ rotation + 1) == pytest.approx(1)
+    assert collapse_losses.cka(features, rng.normal(size=(500, 6))) < 0.05
+
+
+def test_the_last_rows_say_when_accuracy_was_full_and_how_far_nc1_fell():
+    table = pd.DataFrame(
+        {
+            "loss": ["a"] * 3 + ["b"] * 2,
+            "epoch": [1, 2, 3, 1, 2],
+            "accuracy": [0.5, 1.0, 1.0, 0.5, 0.9],
+            "nc1_pinv": [1.0, 0.1, 0.01, 2.0, 1.0],
+        }
+    )
+    ends = networks.last(table, ("loss",)).set_index("loss")
+    assert ends.loc["a", ["epoch", "terminal_epoch", "nc1_fall"]].tolist() == [3, 2, 0.01]
+    assert np.isnan(ends.loc["b", "terminal_epoch"])
+    assert ends.loc["b", "nc1_fall"] == 0.5
+
+
+def test_seeds_are_averaged_with_their_spread():
+    table = pd.DataFrame({"loss": ["a", "a", "b"], "value": [1.0, 3.0, 5.0]})
+    shown = networks.spread(table, ("loss",), ("value",))
+    assert shown["value"].tolist() == ["2 ± 1", "5"]
