@@ -60,6 +60,7 @@ def train(
     config: Annotated[training.TrainConfig, _Unprefixed],
     run: Path = Path("runs/train"),
     backend: parallel.Backend = "pmap",
+    writers: tuple[Literal["csv", "tensorboard"], ...] = (),
 ) -> None:
     """Train a network far past zero error and measure its collapse on the way.
 
@@ -69,9 +70,10 @@ def train(
         config: what to train.
         run: folder for config, metrics, checkpoints and figures.
         backend: how devices are used.
+        writers: where measurements go besides metrics.jsonl.
     """
     print(f"writing to {run}")
-    table = training.train(config, run, backend=backend)
+    table = training.train(config, run, backend=backend, writers=writers)
     columns = ["epoch", "loss", "accuracy", "test_accuracy", "nc1_pinv", "nc2_means"]
     columns += ["nc3_self_duality", "nc4_agreement"]
     kept = [name for name in columns if name in table]

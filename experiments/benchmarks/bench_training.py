@@ -167,8 +167,11 @@ def metrics_section() -> list[Row]:
 
     @jax.jit
     def ours(h: jax.Array) -> jax.Array:
-        moments = metrics.class_moments(h, labels, 10)
-        return metrics.collapse(moments, W, b).nc1_pinv
+        moments = metrics.class_moments(h, labels, 10, scatter=False)
+        span = metrics.mean_span(metrics.centred_means(moments))
+        variance = span.squared_coordinates(h, labels, moments).mean(0)
+        known = dataclasses.replace(span, variance=variance)
+        return metrics.collapse(moments, W, b, span=known).nc1_pinv
 
     read = jax.jit(lambda h: h.sum())
     theirs = training_torch.accumulators(features, labels)

@@ -2,12 +2,16 @@
 
 `ClassMoments` (from `class_moments`, batch by batch, merged, or summed over devices) holds all that
 NC1 to NC3 and the bias metric need; `collapse` measures every variant by name. What needs the
-samples once more (nearest class centre, cosine margins) is in `sample_geometry`.
+samples once more (nearest class centre, cosine margins) is in `sample_geometry`. Where they are
+seen twice anyway, `mean_span` spares the d x d scatter.
 """
 
 from ncjax.metrics.collapse import Collapse as Collapse
+from ncjax.metrics.collapse import centred_means as centred_means
 from ncjax.metrics.collapse import collapse as collapse
 from ncjax.metrics.moments import ClassMoments as ClassMoments
 from ncjax.metrics.moments import class_moments as class_moments
 from ncjax.metrics.samples import SampleGeometry as SampleGeometry
 from ncjax.metrics.samples import sample_geometry as sample_geometry
+from ncjax.metrics.span import MeanSpan as MeanSpan
+from ncjax.metrics.span import mean_span as mean_span

@@ -22,6 +22,7 @@ from jaxtyping import Float
 
 from ncjax import checks, frames
 from ncjax.metrics.moments import ClassMoments
+from ncjax.metrics.span import MeanSpan, mean_span
 from ncjax.types import AnyArray
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -98,6 +99,7 @@ def collapse(
     *,
     center_W: bool = True,
     rtol: float | None = None,
+    span: MeanSpan | None = None,
 ) -> Collapse:
     """Measures collapse in the last layer.
 
@@ -109,6 +111,7 @@ def collapse(
             2210.02192 do; False is the convention of 2105.02375. They differ under MSE.
         rtol: directions whose eigenvalue of Sigma_B is below this share of the largest are outside
             its pseudo-inverse; by default d times the machine epsilon, as in SciPy's `pinv`.
+        span: of `centred_means(moments)`, with its variance, where `moments` has no scatter.
 
     Returns:
         `Collapse`. Where class means coincide a measure is NaN and `undefined()` names it; inside
@@ -121,9 +124,11 @@ def collapse(
     dim = moments.means.shape[1]
     if rtol is not None:
         checks.check_range("rtol", rtol, 0.0, 1.0)
-    M = _centred_means(moments)
+    M = centred_means(moments)
+    if span is None:
+        span = _span_of(moments, M)
     measures = {
-        "nc1_pinv": _nc1_pinv(moments, M, dim * _epsilon(M) if rtol is None else rtol),
+        "nc1_pinv": _nc1_pinv(span, dim * _epsilon(M) if rtol is None else rtol),
         "nc1_trace_ratio": _trace_ratio(moments, M),
         "cdnv": _class_distance_normalised_variance(moments),
         **_frame_measures(M, "means"),
@@ -162,18 +167,35 @@ def _classifier_measures(
     }
 
 
-def _nc1_pinv(moments: ClassMoments, M: jax.Array, rtol: float) -> jax.Array:
+def _span_of(moments: ClassMoments, M: jax.Array) -> MeanSpan:
+    if moments.scatter is None:
+        got, remedy = "moments without scatter", "Pass span, or sum up the scatter."
+        raise checks.reject("span", got, "given with them", remedy)
+    span = mean_span(M)
+    V = span.directions
+    variance = (jnp.matmul(V, moments.scatter, precision=_HIGHEST) * V).sum(-1)
+    return dataclasses.replace(span, variance=variance / moments.num_samples.astype(M.dtype))
+
+
+def _nc1_pinv(span: MeanSpan, rtol: float) -> jax.Array:
     """tr(Sigma_W Sigma_B^+)/K as sum_r (v_r' Sigma_W v_r)/s_r^2 over M = U diag(s) V'."""
-    _, singular, Vt = jnp.linalg.svd(M, full_matrices=False)
-    kept = jnp.square(singular) > rtol * jnp.square(singular[0])
-    within = (jnp.matmul(Vt, moments.scatter, precision=_HIGHEST) * Vt).sum(-1)
-    within = within / moments.num_samples.astype(M.dtype)
-    ratios = jnp.where(kept, within / jnp.where(kept, jnp.square(singular), 1), 0)
-    return jnp.where(singular[0] > 0, ratios.sum(), jnp.nan)
+    squares = jnp.square(span.singular)
+    kept = squares > rtol * squares[0]
+    ratios = jnp.where(kept, span.variance / jnp.where(kept, squares, 1), 0)
+    return jnp.where(squares[0] > 0, ratios.sum(), jnp.nan)
 
 
-def _centred_means(moments: ClassMoments) -> jax.Array:
-    """M, or zero where the class means coincide up to rounding: nothing is measured in noise."""
+def centred_means(moments: ClassMoments) -> jax.Array:
+    """M, class means less the global mean, or zero where they coincide up to rounding.
+
+    Nothing is measured in noise.
+
+    Args:
+        moments: of a whole data set.
+
+    Returns:
+        M, `[K, d]`.
+    """
     means = moments.means
     M = means - moments.global_mean[None, :]
     noise = 4 * _epsilon(M) * jnp.linalg.norm(means)

@@ -32,7 +32,7 @@ class ClassMoments:
         origin: a point near each class mean, `[K, d]`; zero where a class has no sample yet.
         offset: class mean less origin, `[K, d]`.
         scatter: sum over all samples of (h - mean)(h - mean)', `[d, d]`: N times the within-class
-            covariance.
+            covariance. None where it is not wanted (`ncjax.metrics.span` needs less of it).
         class_scatter: sum over a class's samples of ||h - mean||^2, `[K]`; its sum is the trace of
             `scatter`.
     """
@@ -40,17 +40,20 @@ class ClassMoments:
     counts: jax.Array
     origin: jax.Array
     offset: jax.Array
-    scatter: jax.Array
+    scatter: jax.Array | None
     class_scatter: jax.Array
 
     @classmethod
-    def zeros(cls, num_classes: int, dim: int, dtype: object = None) -> ClassMoments:
+    def zeros(
+        cls, num_classes: int, dim: int, dtype: object = None, *, scatter: bool = True
+    ) -> ClassMoments:
         """The moments of no sample: the start of a stream.
 
         Args:
             num_classes: K >= 2.
             dim: d >= 1.
             dtype: of the features; the default float type if None.
+            scatter: whether to keep the d x d scatter.
 
         Raises:
             InputError: sizes too small.
@@ -61,7 +64,7 @@ class ClassMoments:
             counts=jnp.zeros(num_classes, jnp.int32),
             origin=jnp.zeros((num_classes, dim), dtype),
             offset=jnp.zeros((num_classes, dim), dtype),
-            scatter=jnp.zeros((dim, dim), dtype),
+            scatter=jnp.zeros((dim, dim), dtype) if scatter else None,
             class_scatter=jnp.zeros(num_classes, dtype),
         )
 
@@ -93,7 +96,8 @@ class ClassMoments:
         mask: Bool[AnyArray, " N"] | None = None,
     ) -> ClassMoments:
         """The moments with one batch more; arguments as in `class_moments`."""
-        return self.merge(class_moments(features, labels, self.num_classes, mask))
+        scatter = self.scatter is not None
+        return self.merge(class_moments(features, labels, self.num_classes, mask, scatter=scatter))
 
     def merge(self, other: ClassMoments) -> ClassMoments:
         """The moments of both sets of samples together (associative, commutative).
@@ -112,7 +116,9 @@ class ClassMoments:
             counts=self.counts + other.counts,
             origin=jnp.where(new, other.origin, self.origin),
             offset=jnp.where(new, other.offset, joined),
-            scatter=self.scatter + other.scatter + _dot(weighted.T, difference),
+            scatter=None
+            if self.scatter is None or other.scatter is None
+            else self.scatter + other.scatter + _dot(weighted.T, difference),
             class_scatter=self.class_scatter
             + other.class_scatter
             + (weighted * difference).sum(-1),
@@ -137,7 +143,9 @@ class ClassMoments:
             counts=counts,
             origin=origin,
             offset=offset,
-            scatter=jax.lax.psum(self.scatter + _dot(weighted.T, shift), axis_name),
+            scatter=None
+            if self.scatter is None
+            else jax.lax.psum(self.scatter + _dot(weighted.T, shift), axis_name),
             class_scatter=jax.lax.psum(class_scatter, axis_name),
         )
 
@@ -147,6 +155,8 @@ def class_moments(
     labels: Integer[AnyArray, " N"],
     num_classes: int,
     mask: Bool[AnyArray, " N"] | None = None,
+    *,
+    scatter: bool = True,
 ) -> ClassMoments:
     """The moments of one batch.
 
@@ -155,6 +165,7 @@ def class_moments(
         labels: integers in 0 .. K-1, `[N]`.
         num_classes: K >= 2.
         mask: `[N]`, False for rows to leave out (padding); all rows count if None.
+        scatter: whether to sum up the d x d scatter.
 
     Returns:
         `ClassMoments` in the features' float type, at least float32. A class may be absent from a
@@ -186,7 +197,7 @@ def class_moments(
         counts=counts,
         origin=origin,
         offset=offset,
-        scatter=_dot(deviations.T, deviations),
+        scatter=_dot(deviations.T, deviations) if scatter else None,
         class_scatter=_dot(membership.T, jnp.square(deviations)).sum(-1),
     )
 

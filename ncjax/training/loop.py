@@ -22,6 +22,7 @@ from ncjax.training.config import TrainConfig
 from ncjax.training.engine import STEPS_AT_ONCE, Engine
 from ncjax.training.evaluators import EVALUATORS
 from ncjax.training.steps import State
+from ncjax.training.writers import Write, writers_of
 
 SECONDS_BETWEEN_CHECKPOINTS = 600.0
 
@@ -32,6 +33,7 @@ def train(
     *,
     backend: parallel.Backend = "pmap",
     devices: Sequence[jax.Device] | None = None,
+    writers: Sequence[str] = (),
     show_progress: bool = True,
 ) -> pd.DataFrame:
     """Trains a network into a run folder, or finishes the run that the folder holds.
@@ -45,6 +47,7 @@ def train(
             `snapshots/` if asked for and, at the end, `collapse.npz` (class means, counts, W, b).
         backend: "pmap", "shard_map" or "vmap" (`ncjax.parallel`); they agree up to rounding.
         devices: to train on; those of all processes if None.
+        writers: where measurements go too: "csv", "tensorboard" (the extra of that name).
         show_progress: show a progress bar.
 
     Returns:
@@ -60,7 +63,7 @@ def train(
     dataset = data.load(config.dataset).corrupt(config.corruption)
     engine = Engine(config, dataset, backend, devices)
     asked = dataclasses.asdict(config) | {"data": dataset.fingerprint}
-    return _run(engine, runs.open_run(run, asked), show_progress)
+    return _run(engine, runs.open_run(run, asked), writers, show_progress)
 
 
 def train_ensemble(
@@ -69,6 +72,7 @@ def train_ensemble(
     *,
     backend: parallel.Backend = "pmap",
     devices: Sequence[jax.Device] | None = None,
+    writers: Sequence[str] = (),
     show_progress: bool = True,
 ) -> pd.DataFrame:
     """Trains several runs side by side as one program, into one folder.
@@ -82,6 +86,7 @@ def train_ensemble(
         run: the folder, as of `train`; rows have a `member`, the place in `configs`.
         backend: as in `train`.
         devices: as in `train`.
+        writers: as in `train`.
         show_progress: show a progress bar.
 
     Returns:
@@ -95,7 +100,7 @@ def train_ensemble(
     dataset = data.load(configs[0].dataset).corrupt(configs[0].corruption)
     engine = Engine(configs, dataset, backend, devices)
     asked = {"members": [dataclasses.asdict(one) for one in configs], "data": dataset.fingerprint}
-    return _run(engine, runs.open_run(run, asked), show_progress)
+    return _run(engine, runs.open_run(run, asked), writers, show_progress)
 
 
 def _check_evaluators(config: TrainConfig) -> None:
@@ -103,7 +108,8 @@ def _check_evaluators(config: TrainConfig) -> None:
         checks.check_choice("evaluators", name, EVALUATORS)
 
 
-def _run(engine: Engine, run: Path, show_progress: bool) -> pd.DataFrame:
+def _run(engine: Engine, run: Path, writers: Sequence[str], show_progress: bool) -> pd.DataFrame:
+    write = writers_of(writers, run)
     config, per_epoch = engine.configs[0], engine.task.steps_per_epoch
     metrics, total = run / "metrics.jsonl", config.epochs * per_epoch
     with (
@@ -126,7 +132,7 @@ def _run(engine: Engine, run: Path, show_progress: bool) -> pd.DataFrame:
                 bar.update(count * config.batch_size)
                 epoch, rest = divmod(done, per_epoch)
                 if rest == 0 and config.measured(epoch):
-                    _append(metrics, epoch, measure(engine, state), engine)
+                    _append(metrics, epoch, measure(engine, state), engine, write)
                     bar.set_postfix(epoch=epoch, loss=f"{loss:.1e}", refresh=False)
                     if snapshots is not None:
                         snapshots.save(state)
@@ -187,12 +193,21 @@ def _next_stop(config: TrainConfig, done: int, per_epoch: int) -> int:
     return epoch * per_epoch
 
 
-def _append(metrics: Path, epoch: int, rows: list[dict[str, float | None]], engine: Engine) -> None:
+def _append(
+    metrics: Path,
+    epoch: int,
+    rows: list[dict[str, float | None]],
+    engine: Engine,
+    writers: Sequence[Write],
+) -> None:
     if jax.process_index() != 0:
         return
     for number, (row, config) in enumerate(zip(rows, engine.configs, strict=True)):
         names = {"member": number, "loss_name": config.loss, "seed": config.seed}
-        runs.append_row(metrics, {"epoch": epoch} | (names if len(rows) > 1 else {}) | row)
+        row = {"epoch": epoch} | (names if len(rows) > 1 else {}) | row
+        runs.append_row(metrics, row)
+        for write in writers:
+            write(row)
 
 
 def _bar(config: TrainConfig, done: int, per_epoch: int, show: bool) -> Any:

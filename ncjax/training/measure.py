@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,7 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from ncjax import losses, models
-from ncjax.metrics import ClassMoments, collapse, sample_geometry
+from ncjax.metrics import (
+    ClassMoments,
+    centred_means,
+    collapse,
+    mean_span,
+    sample_geometry,
+)
 from ncjax.parallel import AXIS
 from ncjax.training.members import Member, loss_of
 from ncjax.training.steps import Task
@@ -41,8 +48,9 @@ def make_measure(task: Task) -> Callable[..., Measured]:
             x, y, _, valid = batch
             return moments.update(outputs(x)[1], y, valid), None
 
-        moments, _ = jax.lax.scan(accumulate, ClassMoments.zeros(*W.shape, W.dtype), batches)
-        moments = moments.psum(AXIS)
+        nothing = ClassMoments.zeros(*W.shape, W.dtype, scatter=False)
+        moments = jax.lax.scan(accumulate, nothing, batches)[0].psum(AXIS)
+        span = mean_span(centred_means(moments))
 
         def quantities(x: jax.Array, y: jax.Array, clean: jax.Array) -> dict[str, jax.Array]:
             logits, features = outputs(x)
@@ -50,9 +58,12 @@ def make_measure(task: Task) -> Callable[..., Measured]:
             return _fit(loss_fn, logits, y, clean) | {
                 "nc4_agreement": samples.predicted == samples.nearest_class,
                 "cosine_margin": samples.cosine_margin,
+                "variance": span.squared_coordinates(features, y, moments),
             }
 
-        return _averages(quantities, batches) | collapse(moments, W, b).as_dict(), moments
+        row = _averages(quantities, batches)
+        found = dataclasses.replace(span, variance=row.pop("variance"))
+        return row | collapse(moments, W, b, span=found).as_dict(), moments
 
     return measure
 
@@ -109,13 +120,18 @@ def _fit(
 def _averages(
     quantities: Callable[..., dict[str, jax.Array]], batches: tuple[jax.Array, ...]
 ) -> dict[str, jax.Array]:
-    """Means of per-example quantities over the unmasked rows of all batches and devices."""
+    """Means of per-example quantities over the unmasked rows of all batches and devices.
+
+    A quantity is `[rows]` or `[rows, r]`.
+    """
 
     def totals(batch: tuple) -> dict[str, jax.Array]:
         *examples, valid = batch
         counted = quantities(*examples) | {"count": jnp.ones_like(valid)}
-        return {n: jnp.where(valid, q.astype(jnp.float32), 0).sum() for n, q in counted.items()}
+        kept = {n: q.astype(jnp.float32).T for n, q in counted.items()}  # rows last
+        masks = {n: jnp.broadcast_to(valid, q.shape) for n, q in kept.items()}
+        return {n: jnp.where(masks[n], q, 0).sum(-1) for n, q in kept.items()}
 
-    sums = jax.tree.map(lambda t: jax.lax.psum(t.sum(), AXIS), jax.lax.map(totals, batches))
+    sums = jax.tree.map(lambda t: jax.lax.psum(t.sum(0), AXIS), jax.lax.map(totals, batches))
     count = sums.pop("count")
     return {name: total / count for name, total in sums.items()}
