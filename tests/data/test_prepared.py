@@ -1,7 +1,5 @@
 import gzip
-import io
 import sys
-import tarfile
 
 import numpy as np
 import pytest
@@ -51,41 +49,6 @@ def test_debians_files_become_the_originals(tmp_path):
         path = tmp_path / name
         path.write_bytes(prepared._original(prepared.DEBIAN / name))
         assert prepared._sha256(path) == checksum
-
-
-def test_cifars_archive_is_read_without_being_unpacked(tmp_path):
-    rng = np.random.default_rng(0)
-    rows = rng.integers(0, 256, (6, 2 + 3072)).astype(np.uint8)
-    rows[:, 0], rows[:, 1] = np.arange(6), np.arange(6) + 10
-    info = builders.Cifar100(data_dir=str(tmp_path))._cifar_info
-    contents = {
-        "train.bin": rows[:4].tobytes(),
-        "test.bin": rows[4:].tobytes(),
-        "fine_label_names.txt": "\n".join(f"fine{i}" for i in range(100)).encode(),
-        "coarse_label_names.txt": "\n".join(f"coarse{i}" for i in range(20)).encode(),
-    }
-    downloads = tmp_path / "downloads" / "ncjax" / "cifar100"
-    downloads.mkdir(parents=True)
-    with tarfile.open(downloads / "cifar-100-binary.tar.gz", "w:gz") as archive:
-        for name, content in contents.items():
-            member = tarfile.TarInfo(info.prefix + name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    builder = builders.Cifar100(data_dir=str(tmp_path), file_format="array_record")
-
-    class Downloads:
-        def download(self, urls):
-            assert set(urls) == {"archive"}
-            return {"archive": downloads / "cifar-100-binary.tar.gz"}
-
-    splits = builder._split_generators(Downloads())
-    examples = dict(splits["train"])
-    assert sorted(examples) == [0, 1, 2, 3]
-    third = examples[2]
-    assert (third["coarse_label"], third["label"], third["id"]) == (2, 12, "train_00002")
-    pixels = rows[2, 2:].reshape(3, 32, 32).transpose(1, 2, 0)
-    np.testing.assert_array_equal(np.asarray(third["image"]), pixels)
-    assert builder.info.features["label"].names[3] == "fine3"
 
 
 def test_without_network_the_error_says_what_to_run_and_what_there_is(tmp_path, monkeypatch):

@@ -1,10 +1,12 @@
 import importlib
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import collapse_fixed_etf, collapse_losses, networks
+from experiments import collapse_fixed_etf, collapse_imbalance, collapse_losses, networks
+from ncjax import ufm
 from ncjax.training import TrainConfig
 
 NAMES = (
@@ -32,7 +34,7 @@ def test_every_preset_lists_runs_that_differ(name):
         assert all(runs.count(config) == 1 for config in runs)
 
 
-@pytest.mark.parametrize("name", ["losses", "rescaled_mse", "imbalance", "theory"])
+@pytest.mark.parametrize("name", ["losses", "theory"])
 def test_an_experiment_trains_tabulates_and_draws_and_a_second_call_trains_nothing(
     name, tmp_path, monkeypatch, capsys
 ):
@@ -55,6 +57,21 @@ def test_a_fixed_head_with_as_few_features_as_classes_saves_what_the_papers_say(
     assert resnet["saved, %"] == pytest.approx(20.71, abs=0.005)
     assert counts.loc["ResNet-18, imagenet stem", "saved, %"] == pytest.approx(20.70, abs=0.005)
     assert counts.loc["ResNet-50, cifar stem", "saved, %"] == pytest.approx(4.45, abs=0.005)
+
+
+def test_an_exact_seli_geometry_is_found_as_such():
+    counts = np.array([50, 50, 5, 5])
+    with jax.enable_x64(True):
+        target = ufm.seli(counts.astype(float))
+        values, vectors = np.linalg.eigh(np.asarray(target.classifier))
+        W = vectors * np.sqrt(np.maximum(values, 0))
+        values, vectors = np.linalg.eigh(np.asarray(target.class_means))
+        means = vectors * np.sqrt(np.maximum(values, 0))
+    found = collapse_imbalance.measured(W, means, counts)
+    assert found["w_to_seli"] < 1e-6
+    assert found["means_to_seli"] < 1e-6
+    assert found["w_to_etf"] > 0.05
+    assert found["minority_cosine"] > -1 / 3
 
 
 def test_alignment_is_one_for_rotations_and_small_for_strangers():

@@ -1,28 +1,17 @@
 import dataclasses
+import json
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
+from ncjax import models
 from ncjax.checks import InputError
+from ncjax.data import Corruption
 from ncjax.training import TrainConfig
-from ncjax.training.optimizers import make_optimizer
 
 
 def test_epochs_are_measured_densely_first_then_regularly_then_last():
     config = TrainConfig(epochs=25, measure_every=10)
     assert [e for e in range(1, 26) if config.measured(e)] == [1, 2, 4, 8, 10, 20, 25]
-
-
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "step"])
-def test_weight_decay_enters_the_gradient_before_momentum(schedule):
-    config = TrainConfig(learning_rate=0.1, weight_decay=0.5, momentum=0.9, schedule=schedule)
-    optimizer = make_optimizer(config, steps_per_epoch=10)
-    params = {"w": jnp.array([2.0])}
-    with jax.numpy_dtype_promotion("standard"):
-        updates, _ = optimizer.update({"w": jnp.array([1.0])}, optimizer.init(params), params)
-    np.testing.assert_allclose(updates["w"], [-0.1 * (1.0 + 0.5 * 2.0)], rtol=1e-6)
 
 
 @pytest.mark.usefixtures("no_type_checks")
@@ -38,8 +27,37 @@ def test_weight_decay_enters_the_gradient_before_momentum(schedule):
         ({"momentum": 1.0}, "`momentum`"),
         ({"weight_decay": -1.0}, "`weight_decay`"),
         ({"schedule": "linear"}, "`schedule`"),
+        ({"network": "resnet19"}, "Did you mean 'resnet18'"),
+        ({"optimizer": "sgdd"}, "Did you mean 'sgd'"),
+        ({"clip": 0.0}, "`clip`"),
+        ({"drops": (0.5, 1.5)}, "`drops`"),
+        ({"feature_dim": 0}, "`feature_dim`"),
+        ({"feature_decay": 1e-3}, "`feature_decay`.*decay='features'"),
     ],
 )
 def test_bad_settings_are_refused_by_name(changes, message):
     with pytest.raises(InputError, match=message):
         dataclasses.replace(TrainConfig(), **changes)
+
+
+def test_a_config_comes_back_from_json():
+    config = TrainConfig(
+        corruption=Corruption("symmetric", noise=0.2), widths=(8,), drops=(0.5,), clip=2.0
+    )
+    fields = json.loads(json.dumps(dataclasses.asdict(config)))
+    assert TrainConfig(**fields) == config
+
+
+@pytest.mark.parametrize(
+    ("network", "kind", "dim"),
+    [("mlp", models.MLP, 7), ("cnn", models.CNN, 128), ("resnet34", models.ResNet, None)],
+)
+def test_the_network_is_built_from_the_config(network, kind, dim):
+    config = TrainConfig(network=network, widths=(9, 7), width=4, head="etf", head_bias=False)
+    model = config.model(3, "devices", "product")
+    assert isinstance(model, kind)
+    assert (model.head, model.head_bias, model.axis_name) == ("etf", False, "devices")
+    if dim:
+        assert (model.widths[-1] if network == "mlp" else model.feature_dim) == dim
+    own = dataclasses.replace(config, batch_norm="per_device").model(3, "devices")
+    assert own.axis_name is None

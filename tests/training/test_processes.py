@@ -19,9 +19,10 @@ if port != "alone":
     jax.distributed.initialize(f"127.0.0.1:{port}", 2, int(process))
 from ncjax.training import train
 from tests.training.conftest import CONFIG
-config = dataclasses.replace(CONFIG, epochs=3, measure_every=1, augment="crop")
-for backend in ("pmap", "shard_map"):
-    table = train(config, f"{folder}-{backend}", backend=backend, show_progress=False)
+config = dataclasses.replace(
+    CONFIG, widths=(16,), epochs=2, measure_every=1, augment="crop", evaluators=("train",)
+)
+table = train(config, folder, backend="pmap", show_progress=False)
 print(table["loss"].iloc[-1])
 """
 
@@ -37,20 +38,17 @@ def test_two_processes_of_two_devices_train_like_one(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     both = [start(tmp_path / "both", process, port) for process in range(2)]
-    shown = [process.communicate(timeout=200)[0] for process in both]
+    last = [process.communicate(timeout=200)[0].splitlines()[-1] for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert shown[0] == shown[1]
+    assert last[0] == last[1]
     alone = start(tmp_path / "alone", 0, "alone")
     alone.communicate(timeout=200)
     assert alone.returncode == 0
-    for backend in ("pmap", "shard_map"):
-        ours, theirs = (runs.read_metrics(tmp_path / f"{x}-{backend}") for x in ("both", "alone"))
-        assert list(ours["epoch"]) == [1, 2, 3]
-        for name in theirs:
-            np.testing.assert_allclose(
-                ours[name], theirs[name], rtol=2e-2, atol=2e-3, err_msg=f"{backend} {name}"
-            )
-        np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-3)
+    ours, theirs = (runs.read_metrics(tmp_path / name) for name in ("both", "alone"))
+    assert list(ours["epoch"]) == [1, 2]
+    for name in theirs:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=2e-2, atol=2e-3, err_msg=name)
+    np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-3)
 
 
 def test_a_state_saved_on_four_devices_goes_on_on_one(on_devices):
