@@ -16,7 +16,7 @@ def repeated(spectrum):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("size", [(2, 1, 2), (3, 5, 1), (5, 5, 3)])
+@pytest.mark.parametrize("size", [(2, 1, 2), (4, 5, 3)])
 def test_it_equals_the_dense_spectrum_for_every_loss(kind, size):
     loss, hyperparameters, lambda_b = KINDS[kind]
     K, d, n = size
@@ -28,7 +28,7 @@ def test_it_equals_the_dense_spectrum_for_every_loss(kind, size):
     np.testing.assert_allclose(exact, dense, atol=1e-12 * dense[-1])
 
 
-@pytest.mark.parametrize("size", [(2, 5, 4), (6, 5, 2), (8, 11, 1)])
+@pytest.mark.parametrize("size", [(3, 5, 1), (8, 11, 1)])
 def test_it_equals_the_dense_spectrum_for_other_sizes(size):
     problem = ufm.Problem(*size, "cross_entropy", 5e-3, 2e-3, 1e-2)
     exact, dense = repeated(ufm.spectrum_at_minimizer(problem)), dense_spectrum(problem)

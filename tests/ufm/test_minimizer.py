@@ -20,7 +20,7 @@ LOSSES = [
 # (K, d, n), lambda_w, lambda_h, lambda_b; one or several problems a shape share its compilation.
 PROBLEMS = [
     ((2, 3, 4), 5e-3, 1e-3, 0.0),
-    ((20, 20, 2), 1e-3, 5e-4, 1e-2),
+    ((12, 12, 2), 1e-3, 5e-4, 1e-2),
     ((5, 4, 2), 1e-3, 4e-3, 0.0),  # d = K-1
     ((4, 6, 3), 5e-3, 2e-3, 1e-2),
     ((4, 6, 3), 1e-4, 3e-3, 0.5),  # MSE with a common component
