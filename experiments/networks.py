@@ -50,7 +50,6 @@ RESNET18 = TrainConfig(
     network="resnet18",
     width=64,
     dtype="bfloat16",
-    augment="none",
     epochs=200,
     batch_size=128,
     learning_rate=0.05,

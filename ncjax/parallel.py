@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import threadpoolctl
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ncjax import checks
 
@@ -148,6 +148,20 @@ def _with_unit_axis(
         return add(out_axes, outputs)
 
     return on_shard
+
+
+def replicated(arrays: Any, devices: Sequence[jax.Device]) -> Any:
+    """Arrays that every call of a compiled function needs whole, put on its devices once.
+
+    Args:
+        arrays: a pytree.
+        devices: that the function runs on; if they are of several processes, the arrays stay on
+            this one's default device, and each call hands them out.
+    """
+    if any(device.process_index != jax.process_index() for device in devices):
+        return jax.device_put(arrays)
+    mesh = Mesh(np.array(devices), (AXIS,))
+    return jax.device_put(arrays, NamedSharding(mesh, PartitionSpec()))
 
 
 def shard_batches(

@@ -25,8 +25,6 @@ import numpy as np
 
 from ncjax import checks, progress
 
-WITHOUT_TENSORFLOW = ("cifar10", "cifar100", "fashion_mnist", "kmnist", "mnist")
-"""Names that `prepare` serves itself."""
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist has its files."""
 _ARRAYS = ("images", "labels", "test_images", "test_labels")

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ncjax import checks, data, models, parallel
 from ncjax.metrics import ClassMoments
@@ -69,7 +68,9 @@ class Engine:
             out_axes=(None, None),
             **self._placement,
         )
-        self._images, self._labels = self._everywhere((dataset.images, dataset.labels), devices)
+        self._images, self._labels = parallel.replicated(
+            (dataset.images, dataset.labels), devices[: self._shards]
+        )
         self._batches: dict[str, tuple] = {}
         self._measures = {
             "collapse": self._measuring(make_measure(self.task), (None, None)),
@@ -90,13 +91,6 @@ class Engine:
         in_axes = (None, None, 0, 0, 0, 0)
         return parallel.across_devices(over, in_axes=in_axes, out_axes=out_axes, **self._placement)
 
-    def _everywhere(self, arrays: tuple, devices: tuple[jax.Device, ...]) -> tuple:
-        """The arrays on all devices, once and for all."""
-        if jax.process_count() > 1 or self._shards == 1:
-            return jax.device_put(arrays, devices[0] if self._shards == 1 else None)
-        mesh = Mesh(np.array(devices), (parallel.AXIS,))
-        return jax.device_put(arrays, NamedSharding(mesh, PartitionSpec()))
-
     def initial(self) -> steps.State:
         """The state before the first step."""
         init = functools.partial(steps.init_state, self.task, example=self.dataset.images[:1])
@@ -107,7 +101,7 @@ class Engine:
 
         Args:
             state: from `initial`, `advance` or a checkpoint.
-            count: of steps, at most `STEPS_AT_ONCE`; by default as many as end the epoch.
+            count: of steps; by default as many as end the epoch.
 
         Returns:
             The new state, and the loss as a float.
