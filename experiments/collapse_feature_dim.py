@@ -18,20 +18,20 @@ import pandas as pd
 import tyro
 from matplotlib.figure import Figure
 
-from experiments.networks import DIGITS, MLP, NC, RESNET18, Configs, experiment, last
+from experiments.networks import DIGITS, NC, RESNET18, SUBSET, Configs, experiment, last
 from ncjax import plots
 from ncjax.plots import COLORS, LOSS_NAMES, MARKERS, STYLE
 
 KEYS = ("loss", "d", "seed")
 BASES = {
     "smoke": DIGITS,
-    "cpu": MLP,
+    "cpu": SUBSET,
     "accelerator": RESNET18,
     "paper": dataclasses.replace(RESNET18, dataset="cifar10", augment="crop_flip"),
 }
 DIMS = {
     "smoke": (5, 16),
-    "cpu": (3, 5, 7, 8, 9, 10, 12, 64),
+    "cpu": (3, 5, 7, 8, 9, 10, 64),
     "accelerator": (5, 8, 9, 10, 512),
     "paper": (5, 8, 9, 10, 512),
 }

@@ -22,15 +22,14 @@ import pandas as pd
 import tyro
 from matplotlib.figure import Figure
 
-from experiments.networks import DIGITS, MLP, RESNET18, Configs, experiment
+from experiments.networks import DIGITS, RESNET18, SUBSET, Configs, experiment
 from ncjax import frames, plots, ufm
-from ncjax.data import Corruption
 from ncjax.plots import COLORS, LOSS_NAMES, MARKERS, STYLE
 
 KEYS = ("loss", "ratio", "seed")
 BASES = {
     "smoke": DIGITS,
-    "cpu": dataclasses.replace(MLP, epochs=200, measure_every=50),
+    "cpu": dataclasses.replace(SUBSET, epochs=200, measure_every=50),
     "accelerator": RESNET18,
     "paper": dataclasses.replace(RESNET18, dataset="cifar10", augment="crop_flip"),
 }
@@ -51,9 +50,13 @@ COLUMNS = {
 
 def configs(preset: str) -> Configs:
     """Two losses, all ratios and seeds."""
+    base = BASES[preset]
     return {
         (loss, ratio, seed): dataclasses.replace(
-            BASES[preset], loss=loss, corruption=Corruption(imbalance=ratio), seed=seed
+            base,
+            loss=loss,
+            corruption=dataclasses.replace(base.corruption, imbalance=ratio),
+            seed=seed,
         )
         for loss, ratio, seed in itertools.product(
             ("cross_entropy", "mse"), RATIOS[preset], range(SEEDS[preset])

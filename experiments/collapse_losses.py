@@ -21,10 +21,9 @@ import pandas as pd
 import tyro
 from matplotlib.figure import Figure
 
-from experiments.networks import DIGITS, MLP, PAPER_C, RESNET18, Configs, experiment, last
+from experiments.networks import DIGITS, PAPER_C, RESNET18, SUBSET, Configs, experiment, last
 from experiments.tables import markdown
 from ncjax import plots, runs, training
-from ncjax.data import Corruption
 from ncjax.plots import LOSS_NAMES, STYLE
 
 KEYS = ("width", "epochs", "loss", "seed")
@@ -58,7 +57,7 @@ class Sweep:
 PRESETS = {
     "smoke": Sweep(DIGITS, ("widths", ((16, 16),)), (3,), 2),
     "cpu": Sweep(
-        dataclasses.replace(MLP, corruption=Corruption(per_class=1000), batch_size=100),
+        dataclasses.replace(SUBSET, learning_rate=0.05, weight_decay=5e-4),
         ("widths", tuple((width, width) for width in (16, 64, 256))),
         (5, 20, 80),
         3,

@@ -19,7 +19,7 @@ import pandas as pd
 import tyro
 from matplotlib.figure import Figure
 
-from experiments.networks import DIGITS, MLP, NC, RESNET18, Configs, experiment, last
+from experiments.networks import DIGITS, MLP, NC, RESNET18, SUBSET, Configs, experiment, last
 from ncjax import plots
 from ncjax.data import Corruption
 from ncjax.plots import COLORS, MARKERS, STYLE
@@ -27,9 +27,7 @@ from ncjax.plots import COLORS, MARKERS, STYLE
 KEYS = ("labels", "width", "seed")
 BASES = {
     "smoke": DIGITS,
-    "cpu": dataclasses.replace(
-        MLP, epochs=300, batch_size=100, measure_every=50, learning_rate=0.05, weight_decay=1e-4
-    ),
+    "cpu": dataclasses.replace(SUBSET, epochs=300, measure_every=50),
     "accelerator": dataclasses.replace(MLP, epochs=600, weight_decay=1e-4),
     "paper": dataclasses.replace(
         RESNET18, dataset="cifar10", learning_rate=0.01, batch_size=64, weight_decay=1e-4
@@ -52,7 +50,9 @@ def configs(preset: str) -> Configs:
         ("clean", "random"), WIDTHS[preset], range(SEEDS[preset])
     ):
         base = BASES[preset]
-        sizes = {"widths": (width,) * 4} if base.network == "mlp" else {"width": width}
+        sizes = (
+            {"widths": (width,) * len(base.widths)} if base.network == "mlp" else {"width": width}
+        )
         found[labels, width, seed] = dataclasses.replace(
             base, corruption=Corruption(labels, per_class=PER_CLASS[preset]), seed=seed, **sizes
         )

@@ -15,18 +15,18 @@ from typing import Literal
 import pandas as pd
 import tyro
 
-from experiments.networks import DIGITS, MLP, NC, RESNET18, Configs, experiment
+from experiments.networks import DIGITS, NC, RESNET18, SUBSET, Configs, experiment
 from ncjax import plots
 
 KEYS = ("scale", "target", "rate", "seed")
 PAIRS = ((1, 1), (5, 1), (15, 1), (1, 5), (1, 15))
 BASES = {
     "smoke": DIGITS,
-    "cpu": MLP,
+    "cpu": dataclasses.replace(SUBSET, epochs=80, weight_decay=5e-3),
     "accelerator": RESNET18,
     "paper": dataclasses.replace(RESNET18, dataset="cifar100", augment="crop_flip"),
 }
-RATES = {"smoke": (0.05,), "cpu": (0.1, 0.02), "accelerator": (0.05, 0.01), "paper": (0.05, 0.01)}
+RATES = {"smoke": (0.05,), "cpu": (0.02, 0.004), "accelerator": (0.05, 0.01), "paper": (0.05, 0.01)}
 """Learning rates, of which the better in test accuracy is what a pair is worth."""
 SEEDS = {"smoke": 1, "cpu": 2, "accelerator": 3, "paper": 1}
 

@@ -24,7 +24,7 @@ import pandas as pd
 import tyro
 from matplotlib.figure import Figure
 
-from experiments.networks import DIGITS, MLP, RESNET18, Configs, experiment
+from experiments.networks import DIGITS, RESNET18, SUBSET, Configs, experiment
 from ncjax import models, plots, training, ufm
 from ncjax.data import Corruption
 from ncjax.plots import COLORS, LOSS_NAMES, MARKERS, STYLE
@@ -33,7 +33,7 @@ KEYS = ("loss", "decay", "seed")
 BASES = {
     "smoke": dataclasses.replace(DIGITS, corruption=Corruption(per_class=100), epochs=100),
     "cpu": dataclasses.replace(
-        MLP, corruption=Corruption(per_class=500), epochs=600, batch_size=100, measure_every=100
+        SUBSET, corruption=Corruption(per_class=200), epochs=500, measure_every=100
     ),
     "accelerator": RESNET18,
 }

@@ -16,18 +16,18 @@ from typing import Literal
 import pandas as pd
 import tyro
 
-from experiments.networks import DIGITS, MLP, NC, PAPER_A, RESNET18, Configs, experiment
+from experiments.networks import DIGITS, NC, PAPER_A, RESNET18, SUBSET, Configs, experiment
 from ncjax import plots
 
 KEYS = ("decay", "seed")
 BASES = {
     "smoke": DIGITS,
-    "cpu": MLP,
+    "cpu": dataclasses.replace(SUBSET, learning_rate=0.02, weight_decay=5e-3),
     "accelerator": RESNET18,
     "paper": dataclasses.replace(PAPER_A, batch_size=64),
 }
 SEEDS = {"smoke": 1, "cpu": 2, "accelerator": 3, "paper": 1}
-FEATURE_DECAYS = (1e-8, 1e-7, 1e-6)
+FEATURE_DECAYS = (1e-6, 1e-5, 1e-4)
 
 
 def configs(preset: str) -> Configs:

@@ -72,7 +72,7 @@ def spectrum(
     """Examines the Hessian of a training run's objective at its last checkpoint.
 
     The objective is the mean training loss, batch normalisation in inference mode, plus the weight
-    decay. What is done is kept in the folder: killed at any moment, the same call goes on.
+    decay, if it is on all parameters. What is done is kept in the folder: killed at any moment, the same call goes on.
 
     Args:
         run: the folder of a training run.
@@ -99,7 +99,8 @@ def spectrum(
         "data": trained.dataset.fingerprint,
     }
     data = (trained.dataset.images, trained.dataset.labels)
-    decay = trained.config.weight_decay if config.weight_decay else 0.0
+    uniform = config.weight_decay and trained.config.decay == "all"
+    decay = trained.config.weight_decay if uniform else 0.0
     batch_size = min(config.batch_size, len(data[1]))
     operator = curvature.data_hessian(
         trained.example_loss, data, weight_decay=decay, batch_size=batch_size

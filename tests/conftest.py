@@ -11,7 +11,7 @@ import jax
 import jaxtyping
 import pytest
 
-from tests.plugin import CACHE, ROOT
+from tests.plugin import ROOT
 
 
 @pytest.fixture
@@ -54,7 +54,6 @@ def on_devices() -> Callable[..., str]:
             "NPROC": "16",  # without it, collectives on fake devices can starve each other
             "JAX_NUMPY_DTYPE_PROMOTION": "strict",
             "JAX_NUMPY_RANK_PROMOTION": "raise",
-            "JAX_COMPILATION_CACHE_DIR": CACHE,
         }
         command = [sys.executable, "-W", "error", "-c", script]
         done = subprocess.run(

@@ -9,15 +9,16 @@ not what their fields promise to a user.
 import os
 from pathlib import Path
 
+ROOT = Path(__file__).parent.parent
+
 # Compiling is most of what the tests wait for, and small shapes gain nothing from optimised code.
 # Set before JAX starts, and inherited by the processes that tests start.
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 " + os.environ.get("XLA_FLAGS", "")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(ROOT / ".jax_cache")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax
 from beartype import BeartypeConf, beartype
-
-ROOT = Path(__file__).parent.parent
-CACHE = str(ROOT / ".jax_cache")
 
 _check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 
@@ -31,5 +32,3 @@ def checked(function):
 def pytest_configure() -> None:
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_numpy_rank_promotion", "raise")
-    jax.config.update("jax_compilation_cache_dir", CACHE)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

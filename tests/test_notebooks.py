@@ -2,7 +2,7 @@ import nbclient
 import nbformat
 import pytest
 
-from tests.plugin import CACHE, ROOT
+from tests.plugin import ROOT
 
 NOTEBOOKS = sorted((ROOT / "colab").glob("*.ipynb"))
 
@@ -10,8 +10,7 @@ NOTEBOOKS = sorted((ROOT / "colab").glob("*.ipynb"))
 # Jupyter's own machinery warns of its own deprecations; the notebook's code runs in a kernel.
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_notebook_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", CACHE)
+def test_the_notebook_runs_from_top_to_bottom(path, tmp_path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     client = nbclient.NotebookClient(

@@ -11,7 +11,7 @@ import pytest
 
 from ncjax import parallel
 from ncjax.checks import InputError
-from tests.plugin import CACHE, ROOT
+from tests.plugin import ROOT
 
 
 def noisy_square(key, item):
@@ -192,12 +192,10 @@ def test_two_processes_give_what_one_gives():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": CACHE}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", TWO_PROCESSES, str(i), port],
             cwd=ROOT,
-            env=environment,
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -94,7 +94,7 @@ class Engine:
     def initial(self) -> steps.State:
         """The state before the first step."""
         init = functools.partial(steps.init_state, self.task, example=self.dataset.images[:1])
-        return self._over_members(lambda member: init(member), (0,))(self._member)
+        return jax.jit(self._over_members(lambda member: init(member), (0,)))(self._member)
 
     def advance(self, state: steps.State, count: int | None = None) -> tuple[steps.State, float]:
         """The state some steps later, and the mean loss on the way (the largest of an ensemble).

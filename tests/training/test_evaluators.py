@@ -1,9 +1,10 @@
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
-from ncjax import data, training
+from ncjax import curvature, data, losses, training
 from ncjax.checks import InputError
 from ncjax.data import Corruption
 from ncjax.training import Engine, evaluators, measure
@@ -35,3 +36,27 @@ def test_rows_hold_what_the_evaluators_find_and_an_evaluator_of_ones_own():
         del evaluators.EVALUATORS["norm"]
     with pytest.raises(InputError, match="`evaluators`.*Did you mean 'train'"):
         training.train(dataclasses.replace(CONFIG, evaluators=("trian",)), "run")
+
+
+def test_the_spectrum_evaluator_finds_the_ends_of_the_dense_hessian_of_every_member():
+    names = ("spectrum",)
+    config = dataclasses.replace(CONFIG, widths=(4,), evaluators=names)
+    configs = [config, dataclasses.replace(config, seed=1, loss="mse")]
+    engine = Engine(configs, data.load("digits"), "vmap")
+    state = engine.initial()
+    rows = measure(engine, state)
+    images, labels = engine.dataset.images, engine.dataset.labels
+    chosen = np.unique(np.linspace(0, 1436, 1000).round().astype(int))
+    for number, row in enumerate(rows):
+        variables = jax.tree.map(lambda leaf, n=number: leaf[n], dict(state.variables))
+        params = variables.pop("params")
+        model = config.model(10)
+        loss = losses.get(configs[number].loss)
+
+        def mean_loss(p, rest=variables, model=model, loss=loss):
+            logits, _ = model.apply({"params": p, **rest}, images[chosen], train=False)
+            return loss(logits, labels[chosen]).mean()
+
+        values = np.linalg.eigvalsh(curvature.hessian_matrix(mean_loss, params))
+        found = [row["hessian_smallest"], row["hessian_largest"]]
+        np.testing.assert_allclose(found, values[[0, -1]], atol=1e-3 * values[-1])

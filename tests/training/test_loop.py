@@ -1,6 +1,5 @@
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import pytest
 from ncjax import runs
 from ncjax.checks import InputError
 from ncjax.training import load_run, train, train_ensemble
-from tests.plugin import CACHE, ROOT
+from tests.plugin import ROOT
 from tests.training.conftest import CONFIG
 
 
@@ -47,12 +46,11 @@ train(CONFIG, sys.argv[1], show_progress=False)
 
 
 def test_a_run_killed_twice_ends_bit_for_bit_like_one_that_was_not(trained, tmp_path):
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": CACHE}
     whole, _ = trained
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "killed")]
     metrics = tmp_path / "killed" / "metrics.jsonl"
     for rows in (3, 6):
-        process = subprocess.Popen(command, cwd=ROOT, env=environment)
+        process = subprocess.Popen(command, cwd=ROOT)
         deadline = time.monotonic() + 120
         while not metrics.exists() or metrics.read_text().count("\n") < rows:
             assert time.monotonic() < deadline
@@ -60,7 +58,7 @@ def test_a_run_killed_twice_ends_bit_for_bit_like_one_that_was_not(trained, tmp_
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+    subprocess.run(command, cwd=ROOT, check=True)
     assert metrics.read_bytes() == (whole / "metrics.jsonl").read_bytes()
     ours, theirs = np.load(tmp_path / "killed" / "collapse.npz"), np.load(whole / "collapse.npz")
     for name in theirs.files:
@@ -133,11 +131,10 @@ if __name__ == "__main__":
 
 
 def test_an_interrupted_run_saves_and_goes_on_bit_for_bit_even_from_a_damaged_checkpoint(tmp_path):
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": CACHE}
 
     def start(name):
         command = [sys.executable, "-c", CONVOLUTIONAL, str(tmp_path / name)]
-        return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+        return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
 
     stopped, whole = start("stopped"), start("whole")
     metrics = tmp_path / "stopped" / "metrics.jsonl"

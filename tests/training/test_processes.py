@@ -8,7 +8,7 @@ import sys
 import numpy as np
 
 from ncjax import runs
-from tests.plugin import CACHE, ROOT
+from tests.plugin import ROOT
 
 SCRIPT = """
 import dataclasses, sys
@@ -28,7 +28,7 @@ print(table["loss"].iloc[-1])
 
 
 def start(folder, process, port):
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": CACHE, "NPROC": "16"}
+    environment = os.environ | {"NPROC": "16"}
     command = [sys.executable, "-c", SCRIPT, str(folder), str(process), port]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
 

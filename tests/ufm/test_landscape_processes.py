@@ -1,6 +1,5 @@
 """Sweeps in real processes: shared by two, and killed."""
 
-import os
 import random
 import signal
 import socket
@@ -13,7 +12,7 @@ import pandas as pd
 import pytest
 
 from ncjax import ufm
-from tests.plugin import CACHE, ROOT
+from tests.plugin import ROOT
 
 GRID = ufm.Grid(
     losses=("mse",),
@@ -37,9 +36,8 @@ ufm.landscape(grid, folder, chunk=4, show_progress=False)
 
 
 def start(folder: Path, process: int = 0, port: str = "alone") -> subprocess.Popen:
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": CACHE}
     command = [sys.executable, "-c", SCRIPT, str(folder), str(process), port]
-    return subprocess.Popen(command, cwd=ROOT, env=environment)
+    return subprocess.Popen(command, cwd=ROOT)
 
 
 @pytest.fixture(scope="module")
