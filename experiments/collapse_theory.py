@@ -33,7 +33,11 @@ KEYS = ("loss", "decay", "seed")
 BASES = {
     "smoke": dataclasses.replace(DIGITS, corruption=Corruption(per_class=100), epochs=100),
     "cpu": dataclasses.replace(
-        SUBSET, corruption=Corruption(per_class=200), epochs=500, measure_every=100
+        SUBSET,
+        corruption=Corruption(per_class=200),
+        epochs=500,
+        learning_rate=0.05,
+        measure_every=100,
     ),
     "accelerator": RESNET18,
 }

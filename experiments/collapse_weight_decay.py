@@ -27,7 +27,7 @@ BASES = {
     "paper": dataclasses.replace(PAPER_A, batch_size=64),
 }
 SEEDS = {"smoke": 1, "cpu": 2, "accelerator": 3, "paper": 1}
-FEATURE_DECAYS = (1e-6, 1e-5, 1e-4)
+FEATURE_DECAYS = (1e-7, 1e-6, 1e-5)
 
 
 def configs(preset: str) -> Configs:
