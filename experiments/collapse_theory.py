@@ -6,6 +6,9 @@ closed form at those lambdas (`ufm.minimizer`): norms, the logit gap, the object
 taken as a point of the model itself: how critical it is, what `ufm.certify` says, and where
 structured Newton goes from there.
 
+Features after a ReLU are not unconstrained: they can't be negative. Columns named `relu` are of the
+best point whose features lie along orthogonal axes (`nonnegative`).
+
     python -m experiments.collapse_theory --preset cpu
 """
 
@@ -76,8 +79,9 @@ def main(
         run: folder for everything; the same command goes on where a killed one stopped.
     """
     columns = (
-        *("accuracy", "nc1_pinv", "w_norm", "w_theory", "h_norm", "h_theory"),
-        *("gap", "gap_theory", "excess", "gradient", "moved"),
+        *("accuracy", "nc1_pinv", "w", "w_theory", "w_relu"),
+        *("h", "h_theory", "h_relu", "gap", "gap_theory", "gap_relu"),
+        *("excess", "excess_relu", "gradient", "moved"),
     )
     ends = experiment(
         "collapse_theory", configs(preset), KEYS, columns, run, lambda *_: None, against_theory
@@ -105,7 +109,7 @@ def compared(run: Path, member: int) -> dict[str, Any]:
     lambdas = (config.weight_decay, config.feature_decay, config.weight_decay)
     problem = ufm.Problem(K, d, N // K, config.loss, *lambdas, dict(config.hyperparameters))
     best = ufm.minimizer(problem, compact=True)
-    theory = jax.tree.map(np.asarray, best.params)
+    w_relu, relu = nonnegative(problem)
     point = ufm.Params(W, H, b)
     certificate = ufm.certify(point, problem)
     means = H.reshape(K, -1, d).mean(1)
@@ -114,18 +118,38 @@ def compared(run: Path, member: int) -> dict[str, Any]:
     newton = ufm.solve(ufm.Params(W, means, b), problem, max_steps=200)
     solved = ufm.certify(newton.params, problem)
     return {
-        "w_norm": np.linalg.norm(W, axis=1).mean(),
-        "w_theory": np.linalg.norm(theory.W, axis=1).mean(),
-        "h_norm": np.linalg.norm(H, axis=1).mean(),
-        "h_theory": np.linalg.norm(theory.H, axis=1).mean(),
+        "w": np.linalg.norm(W, axis=1).mean(),
+        "w_theory": np.linalg.norm(best.params.W, axis=1).mean(),
+        "w_relu": w_relu,
+        "h": np.linalg.norm(H, axis=1).mean(),
+        "h_theory": np.linalg.norm(best.params.H, axis=1).mean(),
+        "h_relu": np.linalg.norm(relu.params.H, axis=1).mean(),
         "gap": gap,
         "gap_theory": float(best.logit_gap),
+        "gap_relu": float(relu.logit_gap),
         "excess": float(certificate.objective / best.value - 1),
+        "excess_relu": float(relu.value / best.value - 1),
         "gradient": float(certificate.gradient_norm / problem.force),
         "verdict": certificate.label,
         "moved": float(np.linalg.norm(newton.params.W - W) / np.linalg.norm(W)),
         "newton_verdict": solved.label,
     }
+
+
+def nonnegative(problem: ufm.Problem) -> tuple[float, ufm.Minimizer]:
+    """The best point with `h_k = a e_k` and the rows of W centred.
+
+    For logits s (I - 11'/K) its `||W||^2 ||H||^2` exceeds that of the free factors by K/(K - 1). So
+    it costs what the free minimiser costs at lambda_W K/(K - 1), at the same gap and norms of the
+    features, and with rows of W longer by sqrt(K/(K - 1)).
+
+    Returns:
+        Its norm of a row of W, and that free minimiser.
+    """
+    stretch = problem.num_classes / (problem.num_classes - 1)
+    stricter = dataclasses.replace(problem, lambda_w=stretch * problem.lambda_w)
+    best = ufm.minimizer(stricter, compact=True)
+    return np.sqrt(stretch) * np.linalg.norm(best.params.W, axis=1).mean(), best
 
 
 def features(found: training.Trained, images: np.ndarray) -> np.ndarray:
@@ -139,21 +163,21 @@ def features(found: training.Trained, images: np.ndarray) -> np.ndarray:
 
 def draw(ends: pd.DataFrame, folder: Path) -> None:
     """Measured against theory: norms of W and of features, logit gaps."""
-    panels = {
-        ("w_theory", "w_norm"): "mean norm of a row of W",
-        ("h_theory", "h_norm"): "mean norm of a feature",
-        ("gap_theory", "gap"): "logit gap",
-    }
+    panels = {"w": "mean norm of a row of W", "h": "mean norm of a feature", "gap": "logit gap"}
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.6, 2.9), layout="constrained")
-        for ax, ((across, up), title) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+        for ax, (name, title) in zip(figure.subplots(1, 3), panels.items(), strict=True):
             for number, (loss, rows) in enumerate(ends.groupby("loss", sort=False)):
-                style = {"color": COLORS[number], "marker": MARKERS[number], "linestyle": ""}
-                ax.plot(rows[across], rows[up], **style, markersize=5, label=LOSS_NAMES[loss])
+                theory, style = rows[f"{name}_theory"], {"color": COLORS[number], "linestyle": ""}
+                style["marker"] = MARKERS[number]
+                ax.plot(theory, rows[name], **style, markersize=5, label=LOSS_NAMES[loss])
+            form = {"color": "black", "linestyle": "", "marker": "_", "markersize": 12}
+            label = "closed form, H non-negative"
+            ax.plot(ends[f"{name}_theory"], ends[f"{name}_relu"], **form, label=label)
             ax.axline((1, 1), slope=1, color="0.6", linewidth=0.7, zorder=0)
             ax.set(xlabel="closed form", ylabel="trained network", title=title)
         handles, names = ax.get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=4)
+        figure.legend(handles, names, loc="outside lower center", ncols=5)
         plots.save(figure, folder / "theory.png")
 
 

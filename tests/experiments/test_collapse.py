@@ -5,7 +5,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import collapse_fixed_etf, collapse_imbalance, collapse_losses, networks
+from experiments import (
+    collapse_fixed_etf,
+    collapse_imbalance,
+    collapse_losses,
+    collapse_theory,
+    networks,
+)
 from ncjax import ufm
 from ncjax.training import TrainConfig
 
@@ -72,6 +78,27 @@ def test_an_exact_seli_geometry_is_found_as_such():
     assert found["means_to_seli"] < 1e-6
     assert found["w_to_etf"] > 0.05
     assert found["minority_cosine"] > -1 / 3
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "label_smoothing", "focal", "mse"])
+@pytest.mark.usefixtures("x64")
+def test_the_best_point_with_features_along_axes_costs_and_measures_what_is_said(loss):
+    problem = ufm.Problem(4, 4, 5, loss, 5e-3, 2e-3, 1e-2)
+    w, free = collapse_theory.nonnegative(problem)
+    h = float(np.linalg.norm(free.params.H, axis=1).mean())
+    centred = np.eye(4) - 1 / 4
+
+    def value(w, h, gap):
+        rows = gap / h * centred
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), w, rtol=1e-9)
+        return float(ufm.objective(ufm.Params(rows, h * np.eye(4), free.params.b), problem))
+
+    gap = float(free.logit_gap)
+    np.testing.assert_allclose(value(w, h, gap), free.value, rtol=1e-9)
+    for factor in (0.99, 1.01):  # none near it is better
+        assert value(w / factor, factor * h, gap) > float(free.value)
+        assert value(w * factor, h, factor * gap) > float(free.value)
+    assert free.value > ufm.minimizer(problem).value
 
 
 def test_alignment_is_one_for_rotations_and_small_for_strangers():
