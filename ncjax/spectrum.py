@@ -72,7 +72,8 @@ def spectrum(
     """Examines the Hessian of a training run's objective at its last checkpoint.
 
     The objective is the mean training loss, batch normalisation in inference mode, plus the weight
-    decay, if it is on all parameters. What is done is kept in the folder: killed at any moment, the same call goes on.
+    decay, if it is on all parameters. What is done is kept in the folder: killed at any moment, the
+    same call goes on.
 
     Args:
         run: the folder of a training run.
