@@ -18,9 +18,10 @@ import pandas as pd
 import tyro
 from matplotlib.figure import Figure
 
+from experiments.drawing.networks import over_seeds
 from experiments.networks import DIGITS, NC, RESNET18, SUBSET, Configs, experiment, last
 from ncjax import plots
-from ncjax.plots import COLORS, LOSS_NAMES, MARKERS, STYLE
+from ncjax.plots import LOSS_NAMES, STYLE
 
 KEYS = ("loss", "d", "seed")
 BASES = {
@@ -74,16 +75,12 @@ def draw(table: pd.DataFrame, folder: Path) -> None:
         "nc1_pinv": r"NC1, $\mathrm{tr}(\Sigma_W\Sigma_B^+)/K$",
         "test_accuracy": "test accuracy",
     }
+    curves = {LOSS_NAMES[loss]: rows for loss, rows in ends.groupby("loss", sort=False)}
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 2.7), layout="constrained")
         for ax, (column, title) in zip(figure.subplots(1, 3), panels.items(), strict=True):
-            for number, (loss, rows) in enumerate(ends.groupby("loss", sort=False)):
-                groups = rows.groupby("d")[column]
-                mean, deviation = groups.mean(), groups.std()
-                style = {"color": COLORS[number], "marker": MARKERS[number], "markersize": 4}
-                ax.errorbar(mean.index, mean, deviation, **style, capsize=2, label=LOSS_NAMES[loss])
-            ax.axvline(9, color="0.6", linestyle=":", linewidth=0.8)
-            ax.set(xscale="log", xlabel="feature dimension d (dotted: K - 1)", ylabel=title)
+            over_seeds(ax, curves, "d", column, title)
+            ax.set_xlabel("feature dimension d (K - 1 = 9)")
             if column == "nc1_pinv":
                 ax.set_yscale("log")
         ax.legend()

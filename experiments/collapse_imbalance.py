@@ -22,9 +22,10 @@ import pandas as pd
 import tyro
 from matplotlib.figure import Figure
 
+from experiments.drawing.networks import over_seeds
 from experiments.networks import DIGITS, RESNET18, SUBSET, Configs, experiment
 from ncjax import frames, plots, ufm
-from ncjax.plots import COLORS, LOSS_NAMES, MARKERS, STYLE
+from ncjax.plots import LOSS_NAMES, STYLE
 
 KEYS = ("loss", "ratio", "seed")
 BASES = {
@@ -113,16 +114,12 @@ def measured(W: np.ndarray, means: np.ndarray, counts: np.ndarray) -> dict[str, 
 
 def draw(ends: pd.DataFrame, folder: Path) -> None:
     """The four measures against the ratio."""
+    curves = {LOSS_NAMES[loss]: rows for loss, rows in ends.groupby("loss", sort=False)}
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10.4, 2.7), layout="constrained")
         for ax, (column, title) in zip(figure.subplots(1, 4), COLUMNS.items(), strict=True):
-            for number, (loss, rows) in enumerate(ends.groupby("loss", sort=False)):
-                groups = rows.groupby("ratio")[column]
-                mean = groups.mean()
-                style = {"color": COLORS[number], "marker": MARKERS[number], "markersize": 4}
-                style |= {"capsize": 2, "label": LOSS_NAMES[loss]}
-                ax.errorbar(mean.index, mean, groups.std(), **style)
-            ax.set(xscale="log", xlabel="largest class / smallest", title=title)
+            over_seeds(ax, curves, "ratio", column, title)
+            ax.set_xlabel("largest class / smallest")
         ax.legend()
         plots.save(figure, folder / "imbalance.png")
 

@@ -19,10 +19,11 @@ import pandas as pd
 import tyro
 from matplotlib.figure import Figure
 
+from experiments.drawing.networks import over_seeds
 from experiments.networks import DIGITS, MLP, NC, RESNET18, SUBSET, Configs, experiment, last
 from ncjax import plots
 from ncjax.data import Corruption
-from ncjax.plots import COLORS, MARKERS, STYLE
+from ncjax.plots import STYLE
 
 KEYS = ("labels", "width", "seed")
 BASES = {
@@ -81,17 +82,12 @@ def draw(table: pd.DataFrame, folder: Path) -> None:
         "nc1_pinv": r"NC1, $\mathrm{tr}(\Sigma_W\Sigma_B^+)/K$",
         "nc2_means": "NC2, class means",
     }
+    curves = {f"{labels} labels": rows for labels, rows in ends.groupby("labels")}
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 2.7), layout="constrained")
         for ax, (column, title) in zip(figure.subplots(1, 3), panels.items(), strict=True):
-            for number, (labels, rows) in enumerate(ends.groupby("labels")):
-                groups = rows.groupby("width")[column]
-                style = {"color": COLORS[number], "marker": MARKERS[number], "markersize": 4}
-                mean, deviation = groups.mean(), groups.std()
-                ax.errorbar(
-                    mean.index, mean, deviation, **style, capsize=2, label=f"{labels} labels"
-                )
-            ax.set(xscale="log", xlabel="width", ylabel=title)
+            over_seeds(ax, curves, "width", column, title)
+            ax.set_xlabel("width")
             if column != "accuracy":
                 ax.set_yscale("log")
         ax.legend()

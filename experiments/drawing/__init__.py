@@ -1,1 +1,1 @@
-"""The figures of the landscape experiments, from their tables."""
+"""Figures of the experiments, from their tables."""

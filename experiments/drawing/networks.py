@@ -1,0 +1,32 @@
+"""What the figures of the experiments with networks share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib as mpl
+import pandas as pd
+
+from ncjax.plots import COLORS, MARKERS
+
+
+def over_seeds(
+    ax: mpl.axes.Axes, curves: Mapping[str, pd.DataFrame], x: str, column: str, title: str
+) -> None:
+    """Means over seeds against what was varied, evenly spaced; bars from the least to the largest.
+
+    Args:
+        ax: to draw on.
+        curves: the last measurements of runs, by their label.
+        x: the column that was varied.
+        column: the column that was measured.
+        title: of the vertical axis.
+    """
+    values = sorted({value for rows in curves.values() for value in rows[x]})
+    for (label, rows), color, marker in zip(curves.items(), COLORS, MARKERS, strict=False):
+        groups = rows.groupby(x)[column]
+        mean, bars = groups.mean(), (groups.mean() - groups.min(), groups.max() - groups.mean())
+        style = {"color": color, "marker": marker, "markersize": 4, "capsize": 2}
+        ax.errorbar([values.index(value) for value in mean.index], mean, bars, label=label, **style)
+    ax.set_xticks(range(len(values)), [f"{value:g}" for value in values])
+    ax.set_ylabel(title)
