@@ -1,7 +1,8 @@
 """Collapse against the epoch, for three optimizers and four losses (2105.02375, figure 3).
 
-An MLP on all of Fashion-MNIST and a small CNN on 500 images a class, far past zero error: SGD, Adam
-and L-BFGS under cross entropy, and the other losses under SGD.
+An MLP on all of Fashion-MNIST, one on 1,000 images a class and a small CNN on 200, far past zero
+error: SGD under four losses, Adam and L-BFGS under cross entropy. Then how alike the features of
+two losses are.
 
     python -m experiments.collapse_curves --preset cpu
 """
@@ -15,14 +16,30 @@ from typing import Literal
 import pandas as pd
 import tyro
 
-from experiments.networks import CNN, DIGITS, MLP, NC, PAPER_A, RESNET18, Configs, experiment
-from ncjax import plots
+from experiments.networks import (
+    CNN,
+    DIGITS,
+    MLP,
+    NC,
+    PAPER_A,
+    RESNET18,
+    SUBSET,
+    Configs,
+    experiment,
+)
+from experiments.similarity import compared
+from experiments.tables import markdown
+from ncjax import plots, runs
 from ncjax.plots import LOSS_NAMES
 
 KEYS = ("network", "optimizer", "loss", "seed")
 BASES = {
     "smoke": {"mlp": DIGITS},
-    "cpu": {"mlp": MLP, "cnn": CNN},
+    "cpu": {
+        "mlp": MLP,
+        "mlp_subset": dataclasses.replace(SUBSET, epochs=480),
+        "cnn": CNN,
+    },
     "accelerator": {"resnet18": RESNET18},
     "paper": {
         "mnist": dataclasses.replace(PAPER_A, dataset="mnist"),
@@ -44,6 +61,8 @@ def configs(preset: str) -> Configs:
     for network, base in BASES[preset].items():
         for seed in range(SEEDS[preset]):
             for name, changes in OPTIMIZERS.items():
+                if (preset, network) == ("cpu", "mlp") and name != "sgd":
+                    continue  # the subset shows the others
                 config = dataclasses.replace(base, seed=seed, **changes)
                 if name == "lbfgs":
                     config = dataclasses.replace(config, batch_size=LBFGS_BATCH[preset])
@@ -65,7 +84,10 @@ def main(
         run: folder for everything; the same command goes on where a killed one stopped.
     """
     columns = ("terminal_epoch", "accuracy", "test_accuracy", "nc1_fall", *NC)
-    experiment("collapse_curves", configs(preset), KEYS, columns, run, draw)
+    ends = experiment("collapse_curves", configs(preset), KEYS, columns, run, draw)
+    similarity = compared(ends[ends["optimizer"] == "sgd"], ["network"])
+    runs.write_atomically(run / "similarity.csv", similarity.to_csv(index=False))
+    print(markdown(similarity.set_index("network")))
 
 
 def draw(table: pd.DataFrame, folder: Path) -> None:

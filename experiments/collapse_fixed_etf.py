@@ -28,7 +28,7 @@ from ncjax.training import TrainConfig
 KEYS = ("head", "d", "seed")
 BASES = {
     "smoke": DIGITS,
-    "cpu": CNN,
+    "cpu": dataclasses.replace(CNN, epochs=150),
     "accelerator": RESNET18,
     "paper": dataclasses.replace(PAPER_A, stem="cifar", augment="crop_flip"),
 }

@@ -2,7 +2,7 @@
 
 Cross entropy, label smoothing, focal (gamma 3) and MSE (target 15) over widths and lengths of
 training: test accuracy, its largest difference between losses, and how alike the features of two
-losses are on the test set (linear CKA, 1905.00414).
+losses are (linear CKA, 1905.00414).
 
     python -m experiments.collapse_losses --preset cpu
 """
@@ -14,7 +14,6 @@ import itertools
 from pathlib import Path
 from typing import Literal
 
-import jax
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -22,6 +21,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from experiments.networks import DIGITS, PAPER_C, RESNET18, SUBSET, Configs, experiment, last
+from experiments.similarity import compared
 from experiments.tables import markdown
 from ncjax import plots, runs, training
 from ncjax.plots import LOSS_NAMES, STYLE
@@ -101,43 +101,9 @@ def main(
     """
     columns = ("accuracy", "test_accuracy", "nc1_pinv", "nc2_means", "nc3_self_duality")
     ends = experiment("collapse_losses", configs(preset), KEYS, columns, run, draw)
-    similarity = compared(ends)
+    similarity = compared(ends, ["width", "epochs"])
     runs.write_atomically(run / "similarity.csv", similarity.to_csv(index=False))
     print(markdown(similarity.set_index(["width", "epochs"]).sort_index()))
-
-
-def compared(ends: pd.DataFrame) -> pd.DataFrame:
-    """Mean linear CKA of test features: between losses of one seed, and between seeds of one."""
-    rows = []
-    for (width, epochs), group in ends.groupby(["width", "epochs"], sort=False):
-        features = {
-            (row.loss, row.seed): features_of(Path(row.run), row.member)
-            for row in group.itertuples()
-        }
-        pairs = list(itertools.combinations(features, 2))
-        losses = [p for p in pairs if p[0][1] == p[1][1]]
-        seeds = [p for p in pairs if p[0][0] == p[1][0]]
-        row = {"width": width, "epochs": epochs}
-        for name, chosen in (("between losses", losses), ("between seeds", seeds)):
-            values = [cka(features[a], features[b]) for a, b in chosen]
-            row[name] = float(np.mean(values)) if values else np.nan
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def features_of(run: Path, member: int) -> np.ndarray:
-    """A network's features of the first two thousand test images."""
-    found = training.load_run(run, member=member)
-    inputs = found.dataset.inputs(found.dataset.test_images[:2000])
-    apply = jax.jit(lambda x: found.model.apply(found.variables, x, train=False)[1])
-    return np.asarray(apply(inputs))
-
-
-def cka(first: np.ndarray, second: np.ndarray) -> float:
-    """Linear centred kernel alignment, 1 for features equal up to rotation and scale."""
-    first, second = first - first.mean(0), second - second.mean(0)
-    cross = np.square(first.T @ second).sum()
-    return cross / (np.linalg.norm(first.T @ first) * np.linalg.norm(second.T @ second))
 
 
 def draw(table: pd.DataFrame, folder: Path) -> None:

@@ -30,7 +30,7 @@ MLP = TrainConfig(
     widths=(256, 256, 256, 256),
     epochs=150,
     batch_size=250,
-    learning_rate=1.5e-3,
+    learning_rate=1e-3,
     weight_decay=2e-2,
 )
 """All of Fashion-MNIST.
@@ -49,16 +49,16 @@ SUBSET = dataclasses.replace(
 """Ten thousand images of it."""
 CNN = TrainConfig(
     dataset="fashion_mnist",
-    corruption=Corruption(per_class=300),
+    corruption=Corruption(per_class=200),
     network="cnn",
     width=16,
-    epochs=100,
-    batch_size=60,
-    learning_rate=5e-3,
+    epochs=400,
+    batch_size=50,
+    learning_rate=1e-2,
     weight_decay=2e-2,
     measure_every=20,
 )
-"""Three thousand images, three hundred a class."""
+"""Two thousand images, two hundred a class."""
 RESNET18 = TrainConfig(
     dataset="fashion_mnist",
     network="resnet18",

@@ -8,7 +8,6 @@ import pytest
 from experiments import (
     collapse_fixed_etf,
     collapse_imbalance,
-    collapse_losses,
     collapse_theory,
     networks,
 )
@@ -99,14 +98,6 @@ def test_the_best_point_with_features_along_axes_costs_and_measures_what_is_said
         assert value(w / factor, factor * h, gap) > float(free.value)
         assert value(w * factor, h, factor * gap) > float(free.value)
     assert free.value > ufm.minimizer(problem).value
-
-
-def test_alignment_is_one_for_rotations_and_small_for_strangers():
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(500, 6))
-    rotation, _ = np.linalg.qr(rng.normal(size=(6, 6)))
-    assert collapse_losses.cka(features, 3 * features @ rotation + 1) == pytest.approx(1)
-    assert collapse_losses.cka(features, rng.normal(size=(500, 6))) < 0.05
 
 
 def test_the_last_rows_say_when_accuracy_was_full_and_how_far_nc1_fell():
