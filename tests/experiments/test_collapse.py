@@ -55,6 +55,24 @@ def test_an_experiment_trains_tabulates_and_draws_and_a_second_call_trains_nothi
     assert figure.read_bytes() == drawn
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "theory"])
+def test_every_figure_is_drawn_from_a_table_alone(name, tmp_path):
+    module = importlib.import_module(f"experiments.collapse_{name}")
+    rng = np.random.default_rng(0)
+    measured = [*networks.NC, "accuracy", "test_accuracy", *collapse_imbalance.COLUMNS]
+    rows = [
+        dict(zip(module.KEYS, key, strict=True))
+        | {"epoch": epoch}
+        | dict(zip(measured, rng.uniform(0.1, 0.9, len(measured)), strict=True))
+        for key in module.configs("smoke")
+        for epoch in (1, 2)
+    ]
+    module.draw(pd.DataFrame(rows), tmp_path)
+    figures = list(tmp_path.glob("*.png"))
+    assert figures
+    assert all(figure.stat().st_size > 10_000 for figure in figures)
+
+
 def test_a_fixed_head_with_as_few_features_as_classes_saves_what_the_papers_say():
     counts = collapse_fixed_etf.counted()
     resnet = counts.loc["ResNet-18, cifar stem"]
