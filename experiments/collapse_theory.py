@@ -27,10 +27,11 @@ import pandas as pd
 import tyro
 from matplotlib.figure import Figure
 
+from experiments.drawing.networks import over_seeds
 from experiments.networks import DIGITS, RESNET18, SUBSET, Configs, experiment
 from ncjax import models, plots, training, ufm
 from ncjax.data import Corruption
-from ncjax.plots import COLORS, LOSS_NAMES, MARKERS, STYLE
+from ncjax.plots import COLORS, LOSS_NAMES, STYLE
 
 KEYS = ("loss", "decay", "seed")
 BASES = {
@@ -162,22 +163,30 @@ def features(found: training.Trained, images: np.ndarray) -> np.ndarray:
 
 
 def draw(ends: pd.DataFrame, folder: Path) -> None:
-    """Measured against theory: norms of W and of features, logit gaps."""
-    panels = {"w": "mean norm of a row of W", "h": "mean norm of a feature", "gap": "logit gap"}
+    """Norms, gap and objective over those of the closed form for non-negative features."""
+    panels = {"w": "norm of a row of W", "h": "norm of a feature", "gap": "logit gap"}
+    ratios = ends[["loss", "decay"]].copy()
+    for name in panels:
+        ratios[name] = ends[name] / ends[f"{name}_relu"]
+        ratios[f"{name}_free"] = ends[f"{name}_theory"] / ends[f"{name}_relu"]
+    ratios["objective"] = (1 + ends["excess"]) / (1 + ends["excess_relu"])
+    ratios["objective_free"] = 1 / (1 + ends["excess_relu"])
+    curves = {LOSS_NAMES[loss]: rows for loss, rows in ratios.groupby("loss", sort=False)}
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.6, 2.9), layout="constrained")
-        for ax, (name, title) in zip(figure.subplots(1, 3), panels.items(), strict=True):
-            for number, (loss, rows) in enumerate(ends.groupby("loss", sort=False)):
-                theory, style = rows[f"{name}_theory"], {"color": COLORS[number], "linestyle": ""}
-                style["marker"] = MARKERS[number]
-                ax.plot(theory, rows[name], **style, markersize=5, label=LOSS_NAMES[loss])
-            form = {"color": "black", "linestyle": "", "marker": "_", "markersize": 12}
-            label = "closed form, H non-negative"
-            ax.plot(ends[f"{name}_theory"], ends[f"{name}_relu"], **form, label=label)
-            ax.axline((1, 1), slope=1, color="0.6", linewidth=0.7, zorder=0)
-            ax.set(xlabel="closed form", ylabel="trained network", title=title)
-        handles, names = ax.get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=5)
+        figure = Figure(figsize=(10.4, 3.0), layout="constrained")
+        axes = figure.subplots(1, 4)
+        for ax, (name, title) in zip(
+            axes, {**panels, "objective": "objective"}.items(), strict=True
+        ):
+            over_seeds(ax, curves, "decay", name, "")
+            for rows, color in zip(curves.values(), COLORS, strict=False):
+                free = rows.groupby("decay")[f"{name}_free"].mean()
+                ax.plot(range(len(free)), free, color=color, linestyle=":", linewidth=1)
+            ax.axhline(1, color="0.6", linewidth=0.7, zorder=0)
+            ax.set(title=panels.get(name, name), xlabel=r"decay $\lambda_W$")
+        axes[0].set_ylabel("over the closed form, H non-negative\n(dotted: the free closed form)")
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=4)
         plots.save(figure, folder / "theory.png")
 
 
