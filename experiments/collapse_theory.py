@@ -175,9 +175,7 @@ def draw(ends: pd.DataFrame, folder: Path) -> None:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10.4, 3.0), layout="constrained")
         axes = figure.subplots(1, 4)
-        for ax, (name, title) in zip(
-            axes, {**panels, "objective": "objective"}.items(), strict=True
-        ):
+        for ax, name in zip(axes, [*panels, "objective"], strict=True):
             over_seeds(ax, curves, "decay", name, "")
             for rows, color in zip(curves.values(), COLORS, strict=False):
                 free = rows.groupby("decay")[f"{name}_free"].mean()
