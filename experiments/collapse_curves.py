@@ -66,6 +66,8 @@ def configs(preset: str) -> Configs:
                 config = dataclasses.replace(base, seed=seed, **changes)
                 if name == "lbfgs":
                     config = dataclasses.replace(config, batch_size=LBFGS_BATCH[preset])
+                if preset == "cpu" and name != "sgd":
+                    config = dataclasses.replace(config, weight_decay=2e-3)
                 found[network, name, "cross_entropy", seed] = config
             for loss in LOSS_NAMES:
                 config = dataclasses.replace(base, seed=seed, loss=loss)
