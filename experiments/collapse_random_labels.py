@@ -1,8 +1,9 @@
-"""Networks that fit random labels collapse all the same; narrow ones do neither (2105.02375).
+"""Do networks that fit random labels collapse all the same?
 
-MLPs of several widths on images with their own labels and with a permutation of them, which keeps
-the classes balanced. What the labels mean plays no part in the unconstrained feature model: where a
-network is wide enough to be one, it must collapse on either.
+An experiment of the code of 2105.02375. MLPs of several widths on images with their own labels and
+with a permutation of them, which keeps the classes balanced. What the labels mean plays no part in
+the unconstrained feature model: where a network is wide enough to be one, it must collapse on
+either.
 
     python -m experiments.collapse_random_labels --preset cpu
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -55,21 +55,29 @@ def on_spectrum(engine: Engine, state: State) -> Mapping[str, AnyArray]:
     says more, of a finished run.
     """
     rows = []
+    whole = jax.tree.map(np.asarray, dict(state.variables))  # off the devices that share it
     for number in range(len(engine.configs)):
-        variables = dict(state.variables)
+        variables = dict(whole)
         if len(engine.configs) > 1:
             variables = jax.tree.map(lambda leaf, n=number: leaf[n], variables)
         params = variables.pop("params")
-        f = curvature.hessian(_mean_loss(engine, number), variables)
+        of_engine = _MEAN_LOSSES.setdefault(engine, {})
+        if number not in of_engine:
+            of_engine[number] = _mean_loss(engine, number)
+        f = curvature.hessian(of_engine[number], variables)
         pairs = curvature.extreme_eigenpairs(f, params, (1, 1), "BE", num_steps=SPECTRUM_STEPS)
         rows.append(np.asarray(pairs.eigenvalues))
     smallest, largest = np.stack(rows, axis=1) if len(rows) > 1 else rows[0]
     return {"hessian_largest": largest, "hessian_smallest": smallest}
 
 
-@functools.lru_cache(maxsize=64)
+_MEAN_LOSSES: weakref.WeakKeyDictionary[Engine, dict[int, Callable[..., jax.Array]]]
+_MEAN_LOSSES = weakref.WeakKeyDictionary()
+"""Of the members of engines that are alive: the same objects each time compile once."""
+
+
 def _mean_loss(engine: Engine, number: int) -> Callable[..., jax.Array]:
-    """A member's, of `(params, other variables)`; always the same object: it compiles once."""
+    """A member's, of `(params, other variables)`."""
     config, data = engine.configs[number], engine.dataset
     model = config.model(data.num_classes)
     rows = np.linspace(0, len(data.labels) - 1, SPECTRUM_EXAMPLES).round().astype(int)
