@@ -1,8 +1,8 @@
 """Collapse against the epoch, for three optimizers and four losses (2105.02375, figure 3).
 
-An MLP on all of Fashion-MNIST, one on 1,000 images a class and a small CNN on 200, far past zero
-error: SGD under four losses, Adam and L-BFGS under cross entropy. Then how alike the features of
-two losses are.
+An MLP on all of Fashion-MNIST and one on 1,000 images a class, with decay on all parameters, and a
+small CNN on 200, with decay on features, W and b, far past zero error: SGD under four losses, Adam
+and L-BFGS under cross entropy. Then how alike the features of two losses are.
 
     python -m experiments.collapse_curves --preset cpu
 """
@@ -38,7 +38,14 @@ BASES = {
     "cpu": {
         "mlp": MLP,
         "mlp_subset": dataclasses.replace(SUBSET, epochs=480),
-        "cnn": CNN,
+        "cnn": dataclasses.replace(
+            CNN,
+            epochs=250,
+            learning_rate=0.05,
+            decay="features",
+            weight_decay=1e-2,
+            feature_decay=5e-5,
+        ),
     },
     "accelerator": {"resnet18": RESNET18},
     "paper": {
@@ -56,7 +63,10 @@ OPTIMIZERS = {
 
 
 def configs(preset: str) -> Configs:
-    """Every optimizer under cross entropy, and SGD under every loss."""
+    """Every optimizer under cross entropy, and SGD under every loss.
+
+    L-BFGS, which looks at each batch several times, has a quarter of the epochs.
+    """
     found = {}
     for network, base in BASES[preset].items():
         for seed in range(SEEDS[preset]):
@@ -65,8 +75,9 @@ def configs(preset: str) -> Configs:
                     continue  # the subset shows the others
                 config = dataclasses.replace(base, seed=seed, **changes)
                 if name == "lbfgs":
-                    config = dataclasses.replace(config, batch_size=LBFGS_BATCH[preset])
-                if preset == "cpu" and name != "sgd":
+                    sizes = {"batch_size": LBFGS_BATCH[preset], "epochs": -(-base.epochs // 4)}
+                    config = dataclasses.replace(config, **sizes)
+                if preset == "cpu" and name != "sgd" and base.decay == "all":
                     config = dataclasses.replace(config, weight_decay=2e-3)
                 found[network, name, "cross_entropy", seed] = config
             for loss in LOSS_NAMES:

@@ -18,10 +18,10 @@ import pandas as pd
 import tyro
 from matplotlib.figure import Figure
 
-from experiments.drawing.networks import over_seeds
+from experiments.drawing.networks import by_loss, over_seeds
 from experiments.networks import DIGITS, NC, RESNET18, SUBSET, Configs, experiment, last
 from ncjax import plots
-from ncjax.plots import LOSS_NAMES, STYLE
+from ncjax.plots import STYLE
 
 KEYS = ("loss", "d", "seed")
 BASES = {
@@ -75,7 +75,7 @@ def draw(table: pd.DataFrame, folder: Path) -> None:
         "nc1_pinv": r"NC1, $\mathrm{tr}(\Sigma_W\Sigma_B^+)/K$",
         "test_accuracy": "test accuracy",
     }
-    curves = {LOSS_NAMES[loss]: rows for loss, rows in ends.groupby("loss", sort=False)}
+    curves = by_loss(ends)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 2.7), layout="constrained")
         for ax, (column, title) in zip(figure.subplots(1, 3), panels.items(), strict=True):

@@ -22,10 +22,10 @@ import pandas as pd
 import tyro
 from matplotlib.figure import Figure
 
-from experiments.drawing.networks import over_seeds
+from experiments.drawing.networks import by_loss, over_seeds
 from experiments.networks import DIGITS, RESNET18, SUBSET, Configs, experiment
 from ncjax import frames, plots, ufm
-from ncjax.plots import LOSS_NAMES, STYLE
+from ncjax.plots import STYLE
 
 KEYS = ("loss", "ratio", "seed")
 BASES = {
@@ -114,7 +114,7 @@ def measured(W: np.ndarray, means: np.ndarray, counts: np.ndarray) -> dict[str, 
 
 def draw(ends: pd.DataFrame, folder: Path) -> None:
     """The four measures against the ratio."""
-    curves = {LOSS_NAMES[loss]: rows for loss, rows in ends.groupby("loss", sort=False)}
+    curves = by_loss(ends)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10.4, 2.7), layout="constrained")
         for ax, (column, title) in zip(figure.subplots(1, 4), COLUMNS.items(), strict=True):

@@ -62,7 +62,14 @@ PRESETS = {
         (5, 20, 80),
         3,
     ),
-    "accelerator": Sweep(RESNET18, ("width", (4, 16, 64)), (10, 40, 160), 3),
+    "accelerator": Sweep(
+        dataclasses.replace(
+            RESNET18, corruption=SUBSET.corruption, batch_size=256, learning_rate=0.1
+        ),
+        ("width", (4, 16, 64)),
+        (5, 20, 80),
+        3,
+    ),
     "paper": Sweep(PAPER_C, ("inner", (0.25, 0.5, 1.0, 2.0)), (100, 200, 400, 800), 3),
 }
 
@@ -96,7 +103,7 @@ def main(
     """Train all, compare features, and write tables and heat maps.
 
     Args:
-        preset: smoke takes seconds, cpu minutes.
+        preset: smoke takes seconds, cpu minutes, accelerator a quarter of an hour.
         run: folder for everything; the same command goes on where a killed one stopped.
     """
     columns = ("accuracy", "test_accuracy", "nc1_pinv", "nc2_means", "nc3_self_duality")

@@ -27,7 +27,7 @@ import pandas as pd
 import tyro
 from matplotlib.figure import Figure
 
-from experiments.drawing.networks import over_seeds
+from experiments.drawing.networks import by_loss, over_seeds
 from experiments.networks import DIGITS, RESNET18, SUBSET, Configs, experiment
 from ncjax import models, plots, training, ufm
 from ncjax.data import Corruption
@@ -171,7 +171,7 @@ def draw(ends: pd.DataFrame, folder: Path) -> None:
         ratios[f"{name}_free"] = ends[f"{name}_theory"] / ends[f"{name}_relu"]
     ratios["objective"] = (1 + ends["excess"]) / (1 + ends["excess_relu"])
     ratios["objective_free"] = 1 / (1 + ends["excess_relu"])
-    curves = {LOSS_NAMES[loss]: rows for loss, rows in ratios.groupby("loss", sort=False)}
+    curves = by_loss(ratios)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10.4, 3.0), layout="constrained")
         axes = figure.subplots(1, 4)

@@ -49,8 +49,8 @@ def features_of(run: Path, member: int) -> dict[str, np.ndarray]:
     data = found.dataset
     chosen = np.linspace(0, len(data.images) - 1, 2000).round().astype(int)
     images = {"training": data.images[chosen], "test": data.test_images[:2000]}
-    apply = jax.jit(lambda x: found.model.apply(found.variables, data.inputs(x), train=False)[1])
-    return {part: np.asarray(apply(x)) for part, x in images.items()}
+    apply = jax.jit(lambda variables, x: found.model.apply(variables, x, train=False)[1])
+    return {part: np.asarray(apply(found.variables, data.inputs(x))) for part, x in images.items()}
 
 
 def cka(first: np.ndarray, second: np.ndarray) -> float:

@@ -30,13 +30,22 @@ from ncjax.training import Engine, TrainConfig
 
 Section = Literal["networks", "ensemble", "metrics"]
 ALL: tuple[Section, ...] = ("networks", "ensemble", "metrics")
-NETWORKS = {
-    "mlp": {"network": "mlp", "widths": (512, 512, 512)},
-    "cnn": {"network": "cnn", "width": 32},
-    "resnet18": {"network": "resnet18", "width": 16},
+MLP = {"network": "mlp", "widths": (512, 512, 512)}
+NETWORKS: dict[str, dict[str, dict]] = {
+    "cpu": {
+        "MLP 3 x 512": MLP,
+        "CNN, width 32": {"network": "cnn", "width": 32},
+        "ResNet-18, width 16": {"network": "resnet18", "width": 16},
+    },
+    "gpu": {
+        "ResNet-18, width 64, bfloat16": {"network": "resnet18", "width": 64, "dtype": "bfloat16"},
+        "MLP 3 x 512": MLP,
+    },
 }
 STEPS = {"mlp": 100, "cnn": 20, "resnet18": 6}
-"""Of a timed call."""
+"""Of a timed call; 20 times as many on a GPU."""
+MODES = {"cpu": ("default",), "gpu": ("default", "reduce-overhead")}
+"""Of `torch.compile`; "max-autotune" was still searching after four minutes."""
 BATCH = 128
 
 
@@ -57,6 +66,7 @@ def main(sections: tuple[Section, ...] = ALL, out: Path = Path("runs/bench_train
         print(markdown(found), flush=True)
     environment = {
         "device": jax.devices()[0].device_kind,
+        "TFLOP/s of a product in bfloat16": None if jax.default_backend() == "cpu" else peak(),
         "cores": parallel.cores(),
         "versions": {name: runs.version_of(name) for name in ("jax", "flax", "optax", "torch")},
         "date": time.strftime("%Y-%m-%d"),
@@ -79,37 +89,59 @@ def images() -> data.Dataset:
 
 
 def networks_section() -> list[Row]:
-    """Images a second of one training step after another, three networks."""
+    """Images a second of one training step after another."""
     torch = peer("torch")
     torch.set_num_threads(parallel.cores())
     dataset, rows = images(), []
-    for name, settings in NETWORKS.items():
+    for name, settings in NETWORKS[jax.default_backend()].items():
         config = TrainConfig(dataset=dataset.name, weight_decay=5e-4, batch_size=BATCH, **settings)
-        rows += _network(name, config, dataset)
+        rows += [{"network": name, **row} for row in _network(config, dataset)]
     return rows
 
 
-def _network(name: str, config: TrainConfig, dataset: data.Dataset) -> list[Row]:
-    steps, inputs = STEPS[name], np.asarray(dataset.inputs(dataset.images))
+def _network(config: TrainConfig, dataset: data.Dataset) -> list[Row]:
+    backend = jax.default_backend()
+    steps = STEPS[config.network] * (1 if backend == "cpu" else 20)
+    inputs = np.asarray(dataset.inputs(dataset.images))
     ours, first = advancing(config, dataset, steps)
     calls, firsts = {"ncjax": ours}, {"ncjax": first}
-    for tool, compiled in (("torch", False), ("torch.compile", True)):
-        step = training_torch.trainer(name, inputs, dataset.labels, BATCH, compiled=compiled)
+    for mode in (None, *MODES[backend]):
+        tool = "torch" + (f".compile, {mode}" if mode else "")
+        step = training_torch.trainer(config, inputs, dataset.labels, mode)
         started = time.perf_counter()
         step(1)
         firsts[tool] = elapsed(started)
         calls[tool] = functools.partial(step, steps)
     seconds = shortest(calls, rounds=5)
+    work = BATCH * steps * 3 * _operations(config, dataset)
     return [
         {
-            "network": name,
             "tool": tool,
             "first call, s": firsts[tool],
             "images a second": BATCH * steps / seconds[tool],
+            "TFLOP/s": work / seconds[tool] / 1e12,
             "ncjax / this": seconds[tool] / seconds["ncjax"],
         }
         for tool in calls
     ]
+
+
+def _operations(config: TrainConfig, dataset: data.Dataset) -> float:
+    """Floating-point operations of a forward pass of one image; a step takes three times that."""
+    model, image = config.model(dataset.num_classes), dataset.inputs(dataset.images[:1])
+    with jax.default_device(jax.devices("cpu")[0]):  # where XLA counts before it compiles
+        init = functools.partial(model.init, jax.random.key(0), train=False)
+        variables = jax.eval_shape(init, image)
+        forward = jax.jit(functools.partial(model.apply, train=False))
+        return forward.lower(variables, image).cost_analysis()["flops"]
+
+
+def peak() -> float:
+    """Operations a second, 1e12, of a large matrix product in bfloat16."""
+    size = 8192
+    x = jax.random.normal(jax.random.key(0), (size, size), jax.numpy.bfloat16)
+    product = jax.jit(lambda x: x @ x)
+    return 2 * size**3 / shortest({"": lambda: product(x)}, rounds=10)[""] / 1e12
 
 
 def advancing(

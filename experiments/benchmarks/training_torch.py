@@ -6,12 +6,19 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 from experiments.benchmarks.curvature_networks import peer
+from ncjax.training import TrainConfig
 
 
-def network(name: str, num_classes: int = 10) -> Any:
+def device() -> Any:
+    """Where torch computes: on the GPU if jax does."""
+    return peer("torch").device("cuda" if jax.default_backend() == "gpu" else "cpu")
+
+
+def network(name: str, width: int, num_classes: int = 10) -> Any:
     """The same layers as `ncjax.models` builds, without the bias that normalisation takes away."""
     nn = peer("torch").nn
 
@@ -26,15 +33,15 @@ def network(name: str, num_classes: int = 10) -> Any:
         return nn.Sequential(nn.Flatten(), *itertools.chain(*layers), nn.Linear(512, num_classes))
     if name == "cnn":
         return nn.Sequential(
-            *conv(1, 32),
+            *conv(1, width),
             nn.MaxPool2d(2),
-            *conv(32, 64),
+            *conv(width, 2 * width),
             nn.MaxPool2d(2),
             nn.Flatten(),
-            *dense(49 * 64, 128),
+            *dense(49 * 2 * width, 128),
             nn.Linear(128, num_classes),
         )
-    return _resnet18(16, num_classes)
+    return _resnet18(width, num_classes)
 
 
 def _resnet18(width: int, num_classes: int) -> Any:
@@ -72,27 +79,39 @@ def _resnet18(width: int, num_classes: int) -> Any:
 
 
 def trainer(
-    name: str, images: np.ndarray, labels: np.ndarray, batch_size: int, *, compiled: bool
+    config: TrainConfig, images: np.ndarray, labels: np.ndarray, compiled: str | None
 ) -> Callable[[int], float]:
-    """A function that makes so many steps of SGD with momentum and returns the last loss."""
-    torch = peer("torch")
+    """A function that makes so many steps of SGD with momentum and returns the last loss.
+
+    Args:
+        config: network, width, batch size and precision ("bfloat16" by autocast).
+        images: what the network sees, `[N, H, W, C]`.
+        labels: integers, `[N]`.
+        compiled: mode of `torch.compile`; eager if None.
+    """
+    torch, place = peer("torch"), device()
     torch.manual_seed(0)
-    model = network(name)
-    x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
-    if name != "mlp":
+    torch.set_float32_matmul_precision("high")  # as jax does on a GPU
+    torch.backends.cudnn.benchmark = True
+    model = network(config.network, config.width).to(place)
+    x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(place)
+    if config.network != "mlp":
         model = model.to(memory_format=torch.channels_last)
         x = x.to(memory_format=torch.channels_last)
-    y = torch.from_numpy(labels.astype(np.int64))
+    y = torch.from_numpy(labels.astype(np.int64)).to(place)
     model.train()
-    forward = torch.compile(model) if compiled else model
-    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=5e-4)
-    rng = np.random.default_rng(0)
+    forward = torch.compile(model, mode=compiled) if compiled else model
+    settings = {"momentum": 0.9, "weight_decay": config.weight_decay, "fused": True}
+    optimizer = torch.optim.SGD(model.parameters(), config.learning_rate, **settings)
+    half = config.dtype == "bfloat16"
 
     def steps(count: int) -> float:
         for _ in range(count):
-            rows = torch.from_numpy(rng.integers(0, len(x), batch_size))
+            rows = torch.randint(len(x), (config.batch_size,), device=place)
             optimizer.zero_grad(set_to_none=True)
-            loss = torch.nn.functional.cross_entropy(forward(x[rows]), y[rows])
+            torch.compiler.cudagraph_mark_step_begin()
+            with torch.autocast(place.type, torch.bfloat16, enabled=half):
+                loss = torch.nn.functional.cross_entropy(forward(x[rows]), y[rows])
             loss.backward()
             optimizer.step()
         return float(loss.detach())
@@ -106,18 +125,18 @@ def accumulators(features: np.ndarray, labels: np.ndarray, batch_size: int = 100
     The way of accumulating of the PyTorch packages for collapse: all batches twice, one index-add a
     batch for the means, one product a batch for the covariance.
     """
-    torch = peer("torch")
-    h, y = torch.from_numpy(features), torch.from_numpy(labels.astype(np.int64))
+    torch, place = peer("torch"), device()
+    h, y = torch.from_numpy(features).to(place), torch.from_numpy(labels.astype(np.int64)).to(place)
     K, d = int(labels.max()) + 1, features.shape[1]
 
     def measure() -> float:
-        total, counts = torch.zeros(K, d), torch.zeros(K)
+        total, counts = torch.zeros(K, d, device=place), torch.zeros(K, device=place)
         for start in range(0, len(h), batch_size):
             part, of = h[start : start + batch_size], y[start : start + batch_size]
             total.index_add_(0, of, part)
             counts += torch.bincount(of, minlength=K)
         means = total / counts[:, None]
-        within = torch.zeros(d, d)
+        within = torch.zeros(d, d, device=place)
         for start in range(0, len(h), batch_size):
             part = h[start : start + batch_size] - means[y[start : start + batch_size]]
             within += part.T @ part

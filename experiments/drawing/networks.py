@@ -7,7 +7,13 @@ from collections.abc import Mapping
 import matplotlib as mpl
 import pandas as pd
 
-from ncjax.plots import COLORS, MARKERS
+from ncjax.plots import COLORS, LOSS_NAMES, MARKERS
+
+
+def by_loss(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of each loss by its title, in the order that all figures have."""
+    groups = dict(iter(table.groupby("loss")))
+    return {title: groups[loss] for loss, title in LOSS_NAMES.items() if loss in groups}
 
 
 def over_seeds(

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from ncjax import checks
+from ncjax.metrics.blocks import split
 from ncjax.types import AnyArray
 
 _dot = jax.tree_util.Partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
@@ -184,21 +185,38 @@ def class_moments(
     if checks.is_concrete((features, labels, mask)):
         checks.check_labels("labels", np.asarray(labels)[np.asarray(mask)], num_classes)
         checks.check_finite("features", np.asarray(features)[np.asarray(mask)])
-    features, labels, mask = _counted(features, labels, mask)
+    blocks, rest = split(_counted(features, labels, mask))
+    moments = _moments_at_once(*rest, num_classes, scatter)
+    if blocks is None:
+        return moments
+
+    def join(moments: ClassMoments, block: tuple) -> tuple[ClassMoments, None]:
+        return moments.merge(_moments_at_once(*block, num_classes, scatter)), None
+
+    return jax.lax.scan(join, moments, blocks)[0]
+
+
+def _moments_at_once(
+    features: jax.Array, labels: jax.Array, mask: jax.Array, num_classes: int, scatter: bool
+) -> ClassMoments:
+    """Those of rows as `_counted` leaves them."""
     is_member = jax.nn.one_hot(labels, num_classes, dtype=bool) & mask[:, None]
     membership = is_member.astype(features.dtype)
     counts = is_member.sum(0, dtype=jnp.int32)
-    average = membership / jnp.maximum(counts, 1).astype(features.dtype)[None, :]
+    numbers = counts.astype(features.dtype)
+    average = membership / jnp.maximum(numbers, 1)[None, :]
     origin = _dot(average.T, features)
-    from_origin = (features - origin[labels]) * membership.sum(1, keepdims=True)
-    offset = _dot(average.T, from_origin)
-    deviations = from_origin - offset[labels] * membership.sum(1, keepdims=True)
+    kept = membership.sum(1) > 0
+    deviations = jnp.where(kept[:, None], features - origin[labels], 0)
+    offset = _dot(average.T, deviations)  # the rounding error of the origin
+    from_origin = _dot(membership.T, jnp.square(deviations).sum(-1))
+    shift = jnp.sqrt(numbers)[:, None] * offset
     return ClassMoments(
         counts=counts,
         origin=origin,
         offset=offset,
-        scatter=_dot(deviations.T, deviations) if scatter else None,
-        class_scatter=_dot(membership.T, jnp.square(deviations)).sum(-1),
+        scatter=_dot(deviations.T, deviations) - _dot(shift.T, shift) if scatter else None,
+        class_scatter=jnp.maximum(from_origin - jnp.square(shift).sum(-1), 0),
     )
 
 

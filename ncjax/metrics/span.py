@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Integer
 
+from ncjax.metrics.blocks import split
 from ncjax.metrics.moments import ClassMoments
 from ncjax.types import AnyArray
 
@@ -48,10 +49,18 @@ class MeanSpan:
             labels: in 0 .. K-1.
             moments: whose means are subtracted.
         """
-        features, labels = jnp.asarray(features), jnp.asarray(labels)
-        features = features.astype(self.directions.dtype)
-        deviations = (features - moments.origin[labels]) - moments.offset[labels]
-        return jnp.square(jnp.matmul(deviations, self.directions.T, precision=_HIGHEST))
+
+        def coordinates(rows: tuple[jax.Array, jax.Array]) -> jax.Array:
+            h, y = rows
+            deviations = (h - moments.origin[y]) - moments.offset[y]
+            return jnp.square(jnp.matmul(deviations, self.directions.T, precision=_HIGHEST))
+
+        features = jnp.asarray(features).astype(self.directions.dtype)
+        blocks, rest = split((features, jnp.asarray(labels)))
+        if blocks is None:
+            return coordinates(rest)
+        of_blocks = jnp.concatenate(jax.lax.map(coordinates, blocks))
+        return jnp.concatenate([of_blocks, coordinates(rest)])
 
 
 def mean_span(centred_means: Float[AnyArray, "K d"]) -> MeanSpan:

@@ -25,6 +25,7 @@ from ncjax.training.steps import State
 from ncjax.training.writers import Write, writers_of
 
 SECONDS_BETWEEN_CHECKPOINTS = 600.0
+COLLAPSE = "collapse.npz"
 
 
 def train(
@@ -109,6 +110,8 @@ def _check_evaluators(config: TrainConfig) -> None:
 
 
 def _run(engine: Engine, run: Path, writers: Sequence[str], show_progress: bool) -> pd.DataFrame:
+    if (run / COLLAPSE).exists():  # what a run writes last
+        return runs.read_metrics(run)
     write = writers_of(writers, run)
     config, per_epoch = engine.configs[0], engine.task.steps_per_epoch
     metrics, total = run / "metrics.jsonl", config.epochs * per_epoch
@@ -260,4 +263,4 @@ def _write_collapse(run: Path, engine: Engine, state: State) -> None:
     arrays = {"means": means, "counts": moments.counts, "W": W, "b": b}
     host = {name: np.asarray(array) for name, array in arrays.items()}
     if jax.process_index() == 0:
-        runs.write_atomically(run / "collapse.npz", lambda path: np.savez(path, **host))
+        runs.write_atomically(run / COLLAPSE, lambda path: np.savez(path, **host))

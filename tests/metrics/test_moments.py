@@ -55,6 +55,28 @@ def test_streaming_equals_one_shot(batch):
     assert_matches(moments, reference(features, labels))
 
 
+def test_many_rows_are_summed_up_in_blocks(monkeypatch):
+    features, labels = nearly_collapsed()
+    order = np.argsort(labels)  # blocks without some of the classes
+    masked = np.concatenate([features[order], np.full((5, D), 7, np.float32)])
+    rows = (masked, np.concatenate([labels[order], np.zeros(5, int)]), np.arange(N + 5) < N)
+    whole = class_moments(rows[0], rows[1], K, rows[2])
+    monkeypatch.setattr("ncjax.metrics.blocks.BLOCK", 23)
+    blocks = class_moments(rows[0], rows[1], K, rows[2])
+    assert_matches(blocks, reference(features, labels))
+    assert not np.array_equal(whole.origin, blocks.origin)
+
+
+def test_the_rounding_of_a_mean_is_not_taken_for_scatter():
+    labels = np.arange(3 * 37) % 3
+    features = np.float32(100 / 3) * np.arange(1, 4, dtype=np.float32)[labels, None]
+    moments = class_moments(features, labels, 3)
+    rounding = np.asarray(moments.counts) * np.square(np.asarray(moments.offset)).sum(-1)
+    assert rounding.max() > 0
+    assert np.abs(moments.class_scatter).max() < 1e-4 * rounding.max()
+    assert np.abs(moments.scatter).max() < 1e-4 * rounding.max()
+
+
 def test_merging_is_symmetric_and_zeros_are_its_unit():
     features, labels = nearly_collapsed()
     left, right = (

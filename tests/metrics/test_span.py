@@ -43,6 +43,15 @@ def test_float32_keeps_its_digits_near_collapse():
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
+def test_many_rows_are_projected_in_blocks(monkeypatch):
+    features = case(1.0).astype(np.float32)
+    light = class_moments(features, labels, K, scatter=False)
+    span = mean_span(centred_means(light))
+    whole = span.squared_coordinates(features, labels, light)
+    monkeypatch.setattr("ncjax.metrics.blocks.BLOCK", 23)
+    np.testing.assert_allclose(span.squared_coordinates(features, labels, light), whole, rtol=1e-5)
+
+
 def test_moments_without_scatter_are_updated_merged_and_summed_over_devices_all_the_same():
     features = case(1.0).astype(np.float32)
     light = class_moments(features, labels, K, scatter=False)

@@ -10,7 +10,7 @@ import pytest
 
 from ncjax import runs
 from ncjax.checks import InputError
-from ncjax.training import load_run, train, train_ensemble
+from ncjax.training import Engine, load_run, train, train_ensemble
 from tests.plugin import ROOT
 from tests.training.conftest import CONFIG
 
@@ -29,8 +29,9 @@ def test_the_digits_are_learned_and_collapse(trained):
     assert arrays["counts"].sum() == 1437
 
 
-def test_a_finished_run_is_read_not_trained_again(trained):
+def test_a_finished_run_is_read_not_trained_again(trained, monkeypatch):
     folder, table = trained
+    monkeypatch.delattr(Engine, "initial")
     before = (folder / "metrics.jsonl").read_bytes()
     again = train(CONFIG, folder, show_progress=False)
     assert again.equals(table)
