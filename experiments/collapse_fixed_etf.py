@@ -57,7 +57,7 @@ def main(
     """Count, train all, and write tables and the curves.
 
     Args:
-        preset: smoke takes seconds, cpu the better part of an hour.
+        preset: smoke takes seconds, cpu a quarter of an hour.
         run: folder for everything; the same command goes on where a killed one stopped.
     """
     counts = counted()

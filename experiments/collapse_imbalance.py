@@ -72,7 +72,7 @@ def main(
     """Train all, and write a table and a figure.
 
     Args:
-        preset: smoke takes seconds, cpu the better part of an hour.
+        preset: smoke takes seconds, cpu a quarter of an hour.
         run: folder for everything; the same command goes on where a killed one stopped.
     """
     columns = ("accuracy", "test_accuracy", "nc1_pinv", *COLUMNS)

@@ -59,7 +59,7 @@ def main(
     """Train all, and write a table and the curves.
 
     Args:
-        preset: smoke takes seconds, cpu the better part of an hour.
+        preset: smoke takes seconds, cpu a quarter of an hour.
         run: folder for everything; the same command goes on where a killed one stopped.
     """
     columns = ("terminal_epoch", "accuracy", "test_accuracy", "cosine_margin", *NC)
