@@ -16,6 +16,7 @@ from typing import Literal
 import pandas as pd
 import tyro
 
+from experiments.drawing.networks import by_loss
 from experiments.networks import (
     CNN,
     DIGITS,
@@ -62,6 +63,7 @@ OPTIMIZERS = {
     "adam": {"optimizer": "adam", "learning_rate": 1e-3},
     "lbfgs": {"optimizer": "lbfgs"},
 }
+TITLES = {"sgd": "SGD", "adam": "Adam", "lbfgs": "L-BFGS"}
 
 
 def configs(preset: str) -> Configs:
@@ -97,7 +99,7 @@ def main(
     """Train all, and write a table and the curves.
 
     Args:
-        preset: smoke takes seconds, cpu the better part of an hour.
+        preset: smoke takes seconds, cpu an hour.
         run: folder for everything; the same command goes on where a killed one stopped.
     """
     columns = ("terminal_epoch", "accuracy", "test_accuracy", "nc1_fall", *NC)
@@ -108,16 +110,16 @@ def main(
 
 
 def draw(table: pd.DataFrame, folder: Path) -> None:
-    """NC1 to NC4, a figure of optimizers and one of losses for each network, first seeds."""
+    """NC1 to NC4, a figure of losses and one of optimizers for each network, first seeds."""
     first = table[table["seed"] == 0]
-    for network, of_network in first.groupby("network", sort=False):
-        kinds = {
-            "optimizers": of_network[of_network["loss"] == "cross_entropy"].groupby("optimizer"),
-            "losses": of_network[of_network["optimizer"] == "sgd"].groupby("loss", sort=False),
-        }
-        for kind, groups in kinds.items():
-            path = folder / f"{network}_{kind}.png"
-            plots.collapse_curves({str(name): rows for name, rows in groups}, path)
+    for network, rows in first.groupby("network", sort=False):
+        plots.collapse_curves(
+            by_loss(rows[rows["optimizer"] == "sgd"]), folder / f"{network}_losses.png"
+        )
+        entropy = dict(iter(rows[rows["loss"] == "cross_entropy"].groupby("optimizer")))
+        if len(entropy) > 1:
+            curves = {title: entropy[name] for name, title in TITLES.items()}
+            plots.collapse_curves(curves, folder / f"{network}_optimizers.png")
 
 
 if __name__ == "__main__":
