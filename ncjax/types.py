@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -10,3 +12,6 @@ AnyArray = Array | np.ndarray
 
 Scalar = Float[AnyArray, ""] | float | int
 """A number, or an array of no axes, which may be traced."""
+
+Samples = Any
+"""What scikit-learn's validation takes for samples and labels: arrays, lists, data frames."""

@@ -1,0 +1,164 @@
+r"""Coding rates, and the rate reduction that ReduNet ascends (2010.14765, 2105.10446).
+
+For features Z, `[N, d]`, up to a precision eps,
+
+$$R = \tfrac12 \log\det\Bigl(I + \tfrac{d}{N\epsilon^2} Z^\top Z\Bigr), \qquad
+  R_c = \sum_j \tfrac{N_j}{2N} \log\det\Bigl(I + \tfrac{d}{N_j\epsilon^2} Z_j^\top Z_j\Bigr),$$
+
+and the rate reduction is R - R_c: large when classes span many directions together and few each.
+Signals `[N, T, C]` and images `[N, H, W, C]` stand for all their circular shifts: then d is C, the
+determinants are those of the frequencies, and their mean over frequencies is taken.
+
+`eps` is the precision itself. The official code of ReduNet and MCR2 calls its square eps: what is
+0.1 there is `eps=0.1**0.5` here. PyPI's `mcr2` means what we mean.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Integer
+
+from ncjax import checks
+from ncjax.redunet.spectra import FFTNorm, Spectra, check_features, to_spectra
+from ncjax.types import AnyArray
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+def coding_rate(
+    features: Float[AnyArray, "N ..."], eps: float = 0.5, *, fft_norm: FFTNorm = "backward"
+) -> Float[jax.Array, ""]:
+    """R, in nats: what it takes to code a sample up to the precision, as if Gaussian.
+
+    Args:
+        features: `[N, d]`, `[N, T, C]` or `[N, H, W, C]`, on the unit sphere in the papers.
+        eps: precision, > 0 (not its square).
+        fft_norm: see `ncjax.redunet.Spectra`.
+
+    Raises:
+        InputError: unfit shapes, NaN, or eps not positive.
+
+    Examples:
+        >>> round(float(coding_rate(jnp.eye(3), eps=1.0)), 4)  # 3/2 log 2
+        1.0397
+    """
+    spectra = _checked(features, eps, fft_norm)
+    N = jnp.asarray(spectra.values.shape[1], spectra.weights.dtype)
+    return _rate_of(spectra.values, N, spectra, eps)
+
+
+def class_coding_rate(
+    features: Float[AnyArray, "N ..."],
+    labels: Integer[AnyArray, " N"],
+    eps: float = 0.5,
+    *,
+    num_classes: int | None = None,
+    fft_norm: FFTNorm = "backward",
+) -> Float[jax.Array, ""]:
+    """R_c, in nats: the mean rate of a sample that is coded with its class.
+
+    Args:
+        features: as of `coding_rate`.
+        labels: class indices.
+        eps: precision, > 0.
+        num_classes: K; one more than the largest label if None. To be given under `jit`. A class
+            without samples adds nothing.
+        fft_norm: see `ncjax.redunet.Spectra`.
+
+    Raises:
+        InputError: as of `coding_rate`; labels out of range, or traced without `num_classes`.
+    """
+    spectra = _checked(features, eps, fft_norm)
+    members = membership(labels, num_classes, spectra)
+
+    def rate(member: jax.Array) -> jax.Array:
+        return _rate_of(
+            spectra.values * member[None, :, None].astype(spectra.values.dtype),
+            member.sum(),
+            spectra,
+            eps,
+        )
+
+    return members.sum(1) @ jax.vmap(rate)(members) / members.shape[1]
+
+
+def rate_reduction(
+    features: Float[AnyArray, "N ..."],
+    labels: Integer[AnyArray, " N"],
+    eps: float = 0.5,
+    *,
+    num_classes: int | None = None,
+    fft_norm: FFTNorm = "backward",
+) -> Float[jax.Array, ""]:
+    """Delta R = R - R_c, in nats; arguments as of `class_coding_rate`.
+
+    Examples:
+        >>> round(float(rate_reduction(jnp.eye(2), jnp.array([0, 1]), eps=1.0)), 4)
+        0.1438
+    """
+    settings = {"num_classes": num_classes, "fft_norm": fft_norm}
+    return coding_rate(features, eps, fft_norm=fft_norm) - class_coding_rate(
+        features, labels, eps, **settings
+    )
+
+
+def membership(
+    labels: Integer[AnyArray, " N"], num_classes: int | None, spectra: Spectra
+) -> Float[jax.Array, "K N"]:
+    """1 where a sample is of a class.
+
+    Raises:
+        InputError: labels out of range, or traced without `num_classes`.
+    """
+    checks.check_shape("labels", labels, (spectra.values.shape[1],), "[N]")
+    if num_classes is None:
+        if not checks.is_concrete(labels):
+            raise checks.reject("num_classes", None, "given where labels are traced")
+        checks.check_labels("labels", labels, np.iinfo(np.int32).max)
+        num_classes = int(np.max(np.asarray(labels))) + 1
+    checks.check_labels("labels", labels, num_classes)
+    return jax.nn.one_hot(labels, num_classes, dtype=spectra.weights.dtype).T
+
+
+def _checked(features: AnyArray, eps: float, fft_norm: FFTNorm) -> Spectra:
+    check_features("features", features)
+    checks.check_range("eps", eps, 0.0, closed=False)
+    return to_spectra(features, fft_norm)
+
+
+def rates_of(spectra: Spectra, places: jax.Array, eps: float) -> tuple[jax.Array, jax.Array]:
+    """R and R_c of samples in classes.
+
+    Args:
+        spectra: of the samples.
+        places: row numbers of each class's samples, filled up with N, int32 `[K, M]`.
+        eps: precision.
+    """
+    N = spectra.values.shape[1]
+    counts = (places < N).sum(1).astype(spectra.weights.dtype)
+    groups = spectra.values.at[:, places].get(mode="fill", fill_value=0).swapaxes(0, 1)
+    whole = _rate_of(spectra.values, jnp.asarray(N, counts.dtype), spectra, eps)
+    of_classes = jax.vmap(lambda group, count: _rate_of(group, count, spectra, eps))(groups, counts)
+    return whole, counts @ of_classes / N
+
+
+def _rate_of(values: jax.Array, count: jax.Array, spectra: Spectra, eps: float) -> jax.Array:
+    """The rate of the samples in `[F, N, C]`, of which `count` are not zero."""
+    N, C = values.shape[1:]
+    matrices = gram(values) if N < C else covariance(values)
+    alpha = (C / (jnp.maximum(count, 1) * eps**2)).astype(values.dtype)
+    roots = jnp.linalg.cholesky(jnp.eye(min(N, C), dtype=values.dtype)[None] + alpha * matrices)
+    logs = jnp.log(jnp.diagonal(roots, axis1=-2, axis2=-1).real).sum(-1)
+    return logs @ spectra.weights / spectra.weights.sum()
+
+
+def covariance(values: jax.Array) -> jax.Array:
+    """The sum of v v^H over the samples at each frequency: `[F, N, C]` to `[F, C, C]`."""
+    return jnp.matmul(values.swapaxes(-1, -2), values.conj(), precision=_HIGHEST)
+
+
+def gram(values: jax.Array) -> jax.Array:
+    """Inner products of the samples at each frequency: `[F, N, C]` to `[F, N, N]`."""
+    return jnp.matmul(values, values.conj().swapaxes(-1, -2), precision=_HIGHEST)
