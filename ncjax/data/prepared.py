@@ -66,6 +66,10 @@ def prepare(name: str, data_dir: Path | str | None = None, *, limit: int | None 
         root.mkdir(parents=True, exist_ok=True)
         builder = _prepared_builder(name, root, limit)
         _decode(builder, folder)
+    except RuntimeError as error:  # array_record's word for a record that fails its checksum
+        got, where = f"{name}, with damaged records ({error})", builder.data_path
+        remedy = f"Delete {where} and run `ncjax data prepare {name}`."
+        raise checks.reject("dataset", got, "one whose files are whole", remedy) from error
     except OSError as error:
         remedy = "Choose another with data_dir or $TFDS_DATA_DIR, or make room."
         raise checks.reject("data_dir", f"{root} ({error})", "a writable folder", remedy) from error

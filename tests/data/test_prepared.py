@@ -1,4 +1,5 @@
 import gzip
+import shutil
 import sys
 
 import numpy as np
@@ -40,6 +41,14 @@ def test_fashion_mnist_is_prepared_offline_without_tensorflow_and_read_by_tfds(t
     (folder / "images.npy").write_bytes(b"half")
     with pytest.raises(InputError, match="whole.*ncjax data prepare fashion_mnist"):
         data.load("fashion_mnist", tmp_path)
+    shutil.rmtree(folder)
+    (records,) = tmp_path.glob("fashion_mnist/*/*train.array_record*")
+    content = bytearray(records.read_bytes())
+    middle = slice(len(content) // 20, len(content) // 20 + 400)
+    content[middle] = bytes(byte ^ 255 for byte in content[middle])
+    records.write_bytes(content)
+    with pytest.raises(InputError, match=r"damaged records.*Delete .*3\.0\.1 and run"):
+        data.prepare("fashion_mnist", tmp_path)
 
 
 @needs_debian
