@@ -60,6 +60,8 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         classes_: labels, `[K]`.
         operators_: `Operators` of all layers, stacked.
         monitor_: `Monitor` of the construction; not with "covariances".
+        kept_: `ClassCovariances`, all that is kept of samples; with "covariances" alone.
+        open_: whether `partial_fit` takes classes that were not announced.
         n_features_in_: d.
     """
 
@@ -99,10 +101,11 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         if len(self.classes_) < 2:
             got = f"one class, {self.classes_[0]!r}"
             raise checks.reject("y", got, "labels of at least two classes")
+        spectra = self._spectra(X)
         if self.construction == "covariances":
             self.kept_: ClassCovariances | None = None
-            return self._add(X, labels)
-        spectra = self._spectra(X)
+            self.open_ = True
+            return self._add(spectra, labels)
         features, self.operators_, self.monitor_ = _construct(
             spectra, places_of(labels, len(self.classes_)), labels, self._layer, self.num_layers
         )
@@ -128,6 +131,7 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         first = not hasattr(self, "classes_")
         X, y = self._validated(X, y, reset=first)
         check_classification_targets(y)
+        spectra = self._spectra(X)
         if first:
             self.classes_, self.kept_ = np.unique(y if classes is None else classes), None
             self.open_ = classes is None
@@ -138,7 +142,7 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.classes_ = np.concatenate([self.classes_, new])
         places = np.argsort(self.classes_)
         labels = places[np.searchsorted(self.classes_, y, sorter=places)]
-        return self._add(X, labels)
+        return self._add(spectra, labels)
 
     def transform(self, X: Samples) -> np.ndarray:
         """Features of samples, of the shape of what goes into the first layer."""
@@ -194,9 +198,8 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     _fft_norm: FFTNorm = "backward"
 
-    def _add(self, X: np.ndarray, labels: np.ndarray) -> ReduNet:
+    def _add(self, spectra: Spectra, labels: np.ndarray) -> ReduNet:
         K = len(self.classes_)
-        spectra = self._spectra(X)
         found = class_covariances(spectra, membership(labels, K, spectra))
         if self.kept_ is not None:
             found = self.kept_.padded(K).merge(found)

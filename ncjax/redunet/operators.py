@@ -62,7 +62,7 @@ def _rows(values: jax.Array, matrix: jax.Array) -> jax.Array:
 
 
 def expansion_of(covariances: jax.Array, alpha: jax.Array) -> jax.Array:
-    """alpha (I + alpha S)^-1 at each frequency; of `[..., C, C]` and a scalar."""
+    """alpha (I + alpha S)^-1 at each frequency; of `[F, C, C]` and a scalar."""
     return alpha.astype(covariances.dtype) * _inverse(covariances, alpha)
 
 

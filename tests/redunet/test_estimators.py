@@ -68,6 +68,18 @@ def test_classes_in_any_order_end_in_the_joint_network(digits):
     assert vars(grown.kept_).keys() == {"sums", "counts"}
 
 
+def test_a_fitted_network_takes_further_classes_and_survives_bad_samples(digits):
+    X, test, y, _ = digits
+    early = y < 6
+    net = ReduNet(3, construction="covariances").fit(X[early], y[early])
+    with pytest.raises(InputError, match="without a direction"):
+        net.partial_fit(np.zeros((1, 64)), [99])
+    net.partial_fit(X[~early], y[~early])
+    joint = ReduNet(3, construction="covariances").fit(X, y)
+    np.testing.assert_array_equal(net.classes_, joint.classes_)
+    np.testing.assert_array_equal(net.predict(test), joint.predict(test))
+
+
 def test_classes_announced_and_not_yet_seen_are_never_predicted(digits):
     X, test, y, _ = digits
     net = ReduNet(3, construction="covariances")
