@@ -7,11 +7,14 @@ let tracers pass, so every public function keeps working under `jit`, `vmap` and
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+_GIB = 2**30
 
 
 class InputError(ValueError):
@@ -152,3 +155,27 @@ def check_like(argument: str, got: object, model: str, accepted: object) -> None
         came, wanted = ([jnp.shape(x) for x in jax.tree.leaves(t)] for t in (got, accepted))
     if came != wanted:
         raise reject(argument, came, f"a pytree like {model}, {wanted}")
+
+
+def check_memory(argument: str, what: str, needed: int, remedy: str) -> None:
+    """Refuses work that takes more than the memory of the default device.
+
+    Args:
+        argument: the argument to change.
+        what: that is to be held, in words.
+        needed: bytes.
+        remedy: what to use instead, after "Use".
+    """
+    available = _device_memory()
+    if needed > available:
+        got = f"{what}, which takes about {needed / _GIB:.1f} GiB"
+        accepted = f"within this device's {available / _GIB:.1f} GiB"
+        raise reject(argument, got, accepted, f"Use {remedy}.")
+
+
+def _device_memory() -> int:
+    """Bytes of the default device: what it says of itself, or the machine's memory."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import Any
 
 import jax
@@ -13,8 +12,6 @@ from jaxtyping import Array, Float
 from ncjax import checks
 from ncjax.curvature.program import Function, Local, Located, locate
 from ncjax.types import AnyArray
-
-_GIB = 2**30
 
 
 @jax.tree_util.register_dataclass
@@ -103,7 +100,7 @@ def rounding(scale: Float[Array, ""]) -> Float[Array, ""]:
 def check_dense_memory(located: Located) -> None:
     """Refuses a dense spectrum that does not fit: matrix, copy, eigenvectors and workspace."""
     needed = 5 * located.size**2 * located.dtype.itemsize
-    _check_memory(
+    checks.check_memory(
         "backend", f"the dense matrix of {located.size:,} parameters", needed, "'lanczos'"
     )
 
@@ -112,20 +109,4 @@ def check_basis_memory(located: Located, num_steps: int, basis_dtype: jnp.dtype)
     """Refuses a Krylov basis that does not fit in memory."""
     needed = num_steps * located.size * jnp.dtype(basis_dtype).itemsize
     what = f"a basis of {num_steps} vectors of {located.size:,} parameters"
-    _check_memory("num_steps", what, needed, "fewer steps, or a `basis_dtype` of fewer bytes")
-
-
-def _check_memory(argument: str, what: str, needed: int, remedy: str) -> None:
-    available = _device_memory()
-    if needed > available:
-        got = f"{what}, which takes about {needed / _GIB:.1f} GiB"
-        accepted = f"within this device's {available / _GIB:.1f} GiB"
-        raise checks.reject(argument, got, accepted, f"Use {remedy}.")
-
-
-def _device_memory() -> int:
-    """Bytes of the default device: what it says of itself, or the machine's memory."""
-    stats = jax.local_devices()[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"]
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    checks.check_memory("num_steps", what, needed, "fewer steps, or a `basis_dtype` of fewer bytes")

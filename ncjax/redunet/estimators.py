@@ -1,11 +1,10 @@
-"""ReduNet as estimators: networks built forward from data, in scikit-learn's manner.
-
-`ReduNet` takes vectors, `ShiftInvariantReduNet` signals and images, which it lifts to channels and
-treats together with all their circular shifts (2105.10446).
-"""
+"""ReduNet as an estimator: a network built forward from data, in scikit-learn's manner."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -19,25 +18,28 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ncjax import checks
+from ncjax.redunet import persistence
+from ncjax.redunet.construction import Ending, Network, build, build_streamed, check_fits
 from ncjax.redunet.incremental import (
     ClassCovariances,
     class_covariances,
     construct_from_covariances,
 )
-from ncjax.redunet.layers import LayerConfig, construct, normalised, transform
-from ncjax.redunet.lifting import lift, random_filters
-from ncjax.redunet.rates import membership
+from ncjax.redunet.layers import LayerConfig, Monitor, normalised, transform
+from ncjax.redunet.module import ReduNetModule, parameters_of
+from ncjax.redunet.operators import Operators, places_of
 from ncjax.redunet.spectra import FFTNorm, Spectra, from_spectra, to_spectra
 from ncjax.redunet.subspaces import NearestSubspace
 from ncjax.types import Samples
 
 Construction = Literal["samples", "covariances"]
 Classifier = Literal["network", "nearest_subspace", "knn", "svm"]
-_NO_LABELS = "no_validation"  # scikit-learn's word for it
+NO_LABELS = "no_validation"
+"""What scikit-learn takes for no labels."""
 _CLASSIFIERS = {
     "nearest_subspace": NearestSubspace,
     "knn": KNeighborsClassifier,
-    "svm": LinearSVC,
+    "svm": functools.partial(LinearSVC, random_state=0),
 }
 
 
@@ -54,12 +56,19 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
             normalised as a whole (2011.14593), which `partial_fit` needs.
         classifier: what predicts: "network" (the last layer's assignment), or, fitted to the
             features, "nearest_subspace", "knn" (5 neighbours) or "svm" (linear).
-        batch_size: samples that pass through the network at once in `transform` and `predict`.
+        plateau: construction ends with the layer after which Delta R grows by less than this
+            share of itself; None for all layers. Not with "covariances".
+        streamed: whether to build from batches of samples, features between layers being in a
+            temporary file, where a device does not hold them all. Not with "covariances".
+        batch_size: samples that pass through the network at once in `transform`, `predict`, and
+            in `fit` where `streamed`.
+        verbose: a progress bar over layers. Not with "covariances".
 
     Attributes:
         classes_: labels, `[K]`.
         operators_: `Operators` of all layers, stacked.
-        monitor_: `Monitor` of the construction; not with "covariances".
+        monitor_: `Monitor` of the construction: rates by layer, and where Delta R falls.
+        head_: the classifier, but for "network".
         kept_: `ClassCovariances`, all that is kept of samples; with "covariances" alone.
         open_: whether `partial_fit` takes classes that were not announced.
         n_features_in_: d.
@@ -74,7 +83,10 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         *,
         construction: Construction = "samples",
         classifier: Classifier = "network",
+        plateau: float | None = None,
+        streamed: bool = False,
         batch_size: int = 1000,
+        verbose: bool = False,
     ) -> None:
         self.num_layers = num_layers
         self.eps = eps
@@ -82,7 +94,10 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.sharpness = sharpness
         self.construction = construction
         self.classifier = classifier
+        self.plateau = plateau
+        self.streamed = streamed
         self.batch_size = batch_size
+        self.verbose = verbose
 
     def fit(self, X: Samples, y: Samples) -> ReduNet:
         """Builds the network.
@@ -101,16 +116,15 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         if len(self.classes_) < 2:
             got = f"one class, {self.classes_[0]!r}"
             raise checks.reject("y", got, "labels of at least two classes")
-        spectra = self._spectra(X)
         if self.construction == "covariances":
             self.kept_: ClassCovariances | None = None
             self.open_ = True
-            return self._add(spectra, labels)
-        features, self.operators_, self.monitor_ = _construct(
-            spectra, places_of(labels, len(self.classes_)), labels, self._layer, self.num_layers
-        )
+            return self._add(self._spectra(X), labels)
+        network = self._built(X, labels)
+        self.operators_, self.monitor_ = network.operators, network.monitor
         if self.classifier != "network":
-            self.head_ = _CLASSIFIERS[self.classifier]().fit(_flat(features), y)
+            features = self.transform(X) if network.features is None else network.features
+            self._fit_head(features, labels)
         return self
 
     @available_if(lambda self: self.construction == "covariances")
@@ -150,7 +164,7 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def predict_proba(self, X: Samples) -> np.ndarray:
         """The last layer's soft assignment, `[N, K]`; nearly hard at the default sharpness."""
-        return np.concatenate([np.asarray(assigned).T for _, assigned in self._passed(X)])
+        return np.concatenate([_softmax(scores) for _, scores in self._passed(X)])
 
     def predict(self, X: Samples) -> np.ndarray:
         """The class of each sample."""
@@ -158,7 +172,65 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         if self.classifier == "network":
             return self.classes_[self.predict_proba(X).argmax(1)]
         features = self.transform(X)
-        return self.head_.predict(features.reshape(len(features), -1))
+        return self.classes_[self.head_.predict(features.reshape(len(features), -1))]
+
+    def to_flax(self) -> tuple[ReduNetModule, dict]:
+        """The network as a Flax module and its variables, for back-propagation.
+
+        Its input is what goes into the first layer: of a `ShiftInvariantReduNet`, what `lift` of
+        its filters gives.
+        """
+        check_is_fitted(self)
+        shares = tuple(np.asarray(self.operators_.shares[0]).tolist())
+        L = len(self.operators_.shares)
+        module = ReduNetModule(L, shares, self.step, self.sharpness, self._fft_norm)
+        return module, {"params": parameters_of(self.operators_)}
+
+    def save(self, folder: Path | str) -> None:
+        """Writes the network to a new folder: arrays by Orbax, settings as JSON.
+
+        Raises:
+            InputError: the folder is there already, or can't be written.
+        """
+        check_is_fitted(self)
+        parts = {name: getattr(self, name, None) for name in _ARRAYS}
+        arrays = {
+            name: {key: value for key, value in vars(part).items() if hasattr(value, "shape")}
+            for name, part in parts.items()
+            if part is not None
+        }
+        if self.classifier != "network":
+            arrays["samples_"] = self.samples_
+        settings = {
+            "parameters": self.get_params(),
+            "factored": self.operators_.factored,
+            "n_features_in_": self.n_features_in_,
+            "classes_": self.classes_.tolist(),
+            "dtype": str(self.classes_.dtype),
+            "open_": getattr(self, "open_", None),
+        }
+        persistence.save(folder, type(self).__name__, settings, arrays)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> ReduNet:
+        """A network that was saved by an estimator of this class.
+
+        Raises:
+            InputError: nothing was saved there, or another kind of network.
+        """
+        kind, settings, arrays = persistence.load(folder)
+        if kind != cls.__name__:
+            raise checks.reject("folder", f"a saved {kind}", f"a saved {cls.__name__}")
+        net = cls(**settings["parameters"])
+        net.n_features_in_ = settings["n_features_in_"]
+        net.classes_ = np.array(settings["classes_"], settings["dtype"])
+        net.operators_ = Operators(**arrays["operators_"], factored=settings["factored"])
+        net.monitor_ = Monitor(**{"agreement": None} | arrays["monitor_"])
+        if "kept_" in arrays:
+            net.kept_, net.open_ = ClassCovariances(**arrays["kept_"]), settings["open_"]
+        if "samples_" in arrays:
+            net._fit_head(**arrays["samples_"])
+        return net
 
     def __sklearn_tags__(self) -> Any:
         """Samples are normalised, so that blobs at different distances are not told apart."""
@@ -176,17 +248,42 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
             checks.check_count(name, getattr(self, name), 1)
         for name in ("eps", "step", "sharpness"):
             checks.check_range(name, getattr(self, name), 0.0, closed=False)
+        if self.plateau is not None:
+            checks.check_range("plateau", self.plateau, 0.0)
         checks.check_choice("construction", self.construction, ("samples", "covariances"))
         checks.check_choice("classifier", self.classifier, ("network", *_CLASSIFIERS))
         if self.construction == "covariances" and self.classifier != "network":
             remedy = "No sample is kept that another classifier could be fitted to."
             raise checks.reject("classifier", self.classifier, "'network'", remedy)
 
-    def _validated(self, X: Samples, y: Samples = _NO_LABELS, *, reset: bool = True) -> Any:
+    def _validated(self, X: Samples, y: Samples = NO_LABELS, *, reset: bool = True) -> Any:
         return validate_data(self, X, y, reset=reset, dtype=np.float32)
 
     def _lifted(self, X: np.ndarray) -> jax.Array:
         return jnp.asarray(X)
+
+    def _built(self, X: np.ndarray, labels: np.ndarray) -> Network:
+        ending = Ending(self.num_layers, self.plateau, self.verbose)
+        if not self.streamed:
+            return build(self._spectra(X), labels, self._layer, ending)
+
+        def batch(rows: np.ndarray) -> Spectra:
+            there = rows < len(X)
+            spectra = self._spectra(X[np.where(there, rows, 0)])
+            mask = jnp.asarray(there, spectra.values.dtype)
+            return spectra.replace(spectra.values * mask[None, :, None])
+
+        one = jax.eval_shape(lambda x: to_spectra(self._lifted(x), self._fft_norm), X[:1])
+        counts = np.bincount(labels)
+        check_fits(one, counts, self.num_layers, batch_size=self.batch_size)
+        return build_streamed(batch, labels, self.batch_size, self._layer, ending)
+
+    def _fit_head(self, features: np.ndarray | Spectra, labels: np.ndarray) -> None:
+        if isinstance(features, Spectra):
+            features = np.asarray(from_spectra(features))
+        features = features.reshape(len(features), -1)
+        self.samples_ = {"features": features, "labels": np.asarray(labels)}
+        self.head_ = _CLASSIFIERS[self.classifier]().fit(features, labels)
 
     def _spectra(self, X: np.ndarray) -> Spectra:
         inputs = self._lifted(X)
@@ -200,17 +297,17 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def _add(self, spectra: Spectra, labels: np.ndarray) -> ReduNet:
         K = len(self.classes_)
-        found = class_covariances(spectra, membership(labels, K, spectra))
+        found = class_covariances(spectra, places_of(labels, K))
         if self.kept_ is not None:
             found = self.kept_.padded(K).merge(found)
         self.kept_ = found
-        self.operators_ = _construct_from(
+        self.operators_, self.monitor_ = _construct_from(
             found, spectra.square_weights, self._layer, self.num_layers
         )
         return self
 
-    def _passed(self, X: Samples) -> Any:
-        """What comes out of the network, and the last assignment, batch by batch."""
+    def _passed(self, X: Samples) -> Iterator[tuple[Spectra, jax.Array]]:
+        """What comes out of the network, and the scores of the last layer, batch by batch."""
         check_is_fitted(self)
         X = self._validated(X, reset=False)
         for start in range(0, len(X), self.batch_size):
@@ -220,97 +317,10 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
             yield _transform(self.operators_, part, self._layer)
 
 
-class ShiftInvariantReduNet(ReduNet):
-    """A network for signals `[N, T]` or images `[N, H, W]`, with channels or without.
-
-    Samples are lifted to channels by random circular filters, and every layer acts alike on all
-    circular shifts: features of a shifted sample are the shifted features.
-
-    Args:
-        channels: filters of the lifting, standard normal ones.
-        filter_size: of a filter in each direction.
-        positions: 1 for signals, 2 for images.
-        seed: of the filters.
-        fft_norm: see `ncjax.redunet.Spectra`.
-        settings: of `ReduNet`.
-    """
-
-    def __init__(
-        self,
-        num_layers: int = 20,
-        eps: float = 0.1**0.5,
-        step: float = 0.5,
-        sharpness: float = 500.0,
-        *,
-        channels: int = 20,
-        filter_size: int = 5,
-        positions: int = 2,
-        seed: int = 0,
-        fft_norm: FFTNorm = "backward",
-        construction: Construction = "samples",
-        classifier: Classifier = "network",
-        batch_size: int = 100,
-    ) -> None:
-        super().__init__(
-            num_layers,
-            eps,
-            step,
-            sharpness,
-            construction=construction,
-            classifier=classifier,
-            batch_size=batch_size,
-        )
-        self.channels = channels
-        self.filter_size = filter_size
-        self.positions = positions
-        self.seed = seed
-        self.fft_norm = fft_norm
-
-    def _check_settings(self) -> None:
-        super()._check_settings()
-        for name in ("channels", "filter_size"):
-            checks.check_count(name, getattr(self, name), 1)
-        if self.positions not in (1, 2):
-            raise checks.reject("positions", self.positions, "1 for signals or 2 for images")
-        checks.check_choice("fft_norm", self.fft_norm, ("backward", "ortho"))
-
-    @property
-    def _fft_norm(self) -> FFTNorm:
-        return self.fft_norm
-
-    def _validated(self, X: Samples, y: Samples = _NO_LABELS, *, reset: bool = True) -> Any:
-        settings = {"reset": reset, "dtype": np.float32, "allow_nd": True, "ensure_2d": False}
-        found = validate_data(self, X, y, **settings)
-        X, *labels = found if isinstance(found, tuple) else (found,)
-        if X.ndim == self.positions + 1:
-            X = X[..., None]
-        if X.ndim != self.positions + 2:
-            axes = "[N, T]" if self.positions == 1 else "[N, H, W]"
-            accepted = f"of shape {axes}, or with a last axis of channels"
-            raise checks.reject("X", f"shape {X.shape}", accepted)
-        return (X, *labels) if labels else X
-
-    def _lifted(self, X: np.ndarray) -> jax.Array:
-        filters = random_filters(
-            self.seed, self.channels, self.filter_size, X.shape[-1], self.positions
-        )
-        return lift(X, filters)
+def _softmax(scores: jax.Array) -> np.ndarray:
+    return np.asarray(jax.nn.softmax(scores, axis=0)).T
 
 
-def places_of(labels: np.ndarray, num_classes: int) -> jax.Array:
-    """Row numbers of each class's samples, filled up with N: int32 `[K, M]`."""
-    counts = np.bincount(labels, minlength=num_classes)
-    places = np.full((num_classes, counts.max()), len(labels), np.int32)
-    for k in range(num_classes):
-        places[k, : counts[k]] = np.flatnonzero(labels == k)
-    return jnp.asarray(places)
-
-
-def _flat(features: Spectra) -> np.ndarray:
-    arrays = np.asarray(from_spectra(features))
-    return arrays.reshape(len(arrays), -1)
-
-
-_construct = jax.jit(construct, static_argnums=(3, 4))
+_ARRAYS = ("operators_", "monitor_", "kept_")
 _construct_from = jax.jit(construct_from_covariances, static_argnums=(2, 3))
 _transform = jax.jit(transform, static_argnums=2)

@@ -12,13 +12,14 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 
 from ncjax import checks
-from ncjax.redunet.layers import LayerConfig
-from ncjax.redunet.operators import Operators, from_covariances
+from ncjax.redunet.layers import LayerConfig, Monitor
+from ncjax.redunet.operators import Operators, from_covariances, rows_of
 from ncjax.redunet.rates import covariance
 from ncjax.redunet.spectra import Spectra
+from ncjax.types import AnyArray
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -49,18 +50,20 @@ class ClassCovariances:
         )
 
 
-def class_covariances(spectra: Spectra, members: Float[jax.Array, "K N"]) -> ClassCovariances:
+def class_covariances(spectra: Spectra, places: Integer[AnyArray, "K M"]) -> ClassCovariances:
     """The covariances of samples by class.
 
     Args:
         spectra: of the samples, normalised.
-        members: 1 where a sample is of a class (`ncjax.redunet.rates.membership`).
+        places: row numbers of each class's samples (`ncjax.redunet.operators.places_of`).
     """
+    counts = (places < spectra.values.shape[1]).sum(1)
 
-    def of_class(member: jax.Array) -> jax.Array:
-        return covariance(spectra.values * member[None, :, None].astype(spectra.values.dtype))
+    def of_class(rows: jax.Array) -> jax.Array:
+        return covariance(rows_of(spectra, rows))
 
-    return ClassCovariances(jax.lax.map(of_class, members), members.sum(1))
+    sums = jax.lax.map(of_class, jnp.asarray(places))
+    return ClassCovariances(sums, jnp.asarray(counts, spectra.weights.dtype))
 
 
 def construct_from_covariances(
@@ -68,7 +71,7 @@ def construct_from_covariances(
     square_weights: Float[jax.Array, " F"],
     config: LayerConfig,
     num_layers: int,
-) -> Operators:
+) -> tuple[Operators, Monitor]:
     """Builds a network from what is kept of each class.
 
     Args:
@@ -78,12 +81,13 @@ def construct_from_covariances(
         num_layers: L.
 
     Returns:
-        The operators of all layers, stacked.
+        The operators of all layers, stacked, and what was seen of the rates.
     """
     counts = kept.counts
 
-    def step(sums: jax.Array, _: None) -> tuple[jax.Array, Operators]:
-        operators = from_covariances(sums, counts, config.eps)
+    def step(sums: jax.Array, _: None) -> tuple[jax.Array, tuple[Operators, Monitor]]:
+        built = from_covariances(sums, counts, square_weights, config.eps)
+        operators = built.operators
         scales = (operators.shares * operators.alphas)[:, None, None, None].astype(sums.dtype)
         gradient = operators.expansion[None] - scales * operators.compression
         moves = jnp.eye(sums.shape[-1], dtype=sums.dtype)[None, None] + config.step * gradient
@@ -91,6 +95,7 @@ def construct_from_covariances(
         moved = jnp.matmul(moved, moves.conj().swapaxes(-1, -2), precision=_HIGHEST)
         traces = jnp.trace(moved, axis1=-2, axis2=-1).real @ square_weights
         factors = jnp.where(traces > 0, counts / jnp.where(traces > 0, traces, 1), 0)
-        return moved * factors[:, None, None, None].astype(moved.dtype), operators
+        seen = Monitor(built.rate, built.class_rate, None)
+        return moved * factors[:, None, None, None].astype(moved.dtype), (operators, seen)
 
     return jax.lax.scan(step, kept.sums, None, length=num_layers)[1]

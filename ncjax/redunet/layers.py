@@ -6,12 +6,14 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ncjax.redunet.operators import Operators, from_samples
-from ncjax.redunet.rates import rates_of
-from ncjax.redunet.spectra import Spectra
+from ncjax.redunet.spectra import Spectra, complex_form, real_form
 
 _SMALLEST_NORM = 1e-8
+BLOCK_BYTES = 2**28
+"""Of the compressed features of a block of samples."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +40,41 @@ class Monitor:
     Attributes:
         rate: R.
         class_rate: R_c with the true labels.
-        agreement: share of samples that the layer assigns to their own class.
+        agreement: share of samples that the layer assigns to their own class; None where no
+            samples were at hand.
     """
 
     rate: jax.Array
     class_rate: jax.Array
-    agreement: jax.Array
+    agreement: jax.Array | None
+
+    @property
+    def reduction(self) -> np.ndarray:
+        """Delta R, `[L]`."""
+        return np.asarray(self.rate) - np.asarray(self.class_rate)
+
+    @property
+    def falls(self) -> np.ndarray:
+        """The layers that let Delta R fall (by more than rounding), counted from 0.
+
+        A smaller step helps. What the last layer does is not seen.
+        """
+        reduction = self.reduction
+        rounding = 10 * np.finfo(reduction.dtype).eps * np.abs(np.asarray(self.rate)).max()
+        return np.flatnonzero(np.diff(reduction) < -rounding)
+
+    def settled(self, tolerance: float) -> int | None:
+        """How many layers there are until Delta R no longer grows by this share of itself a layer.
+
+        Args:
+            tolerance: smallest relative growth that is worth a layer.
+
+        Returns:
+            The number, at least 1, or None if it grows by more to the end.
+        """
+        reduction = self.reduction
+        small = np.diff(reduction) < tolerance * np.abs(reduction[:-1])
+        return int(small.argmax()) + 1 if small.any() else None
 
 
 def normalised(spectra: Spectra) -> Spectra:
@@ -52,28 +83,51 @@ def normalised(spectra: Spectra) -> Spectra:
     return spectra.replace(spectra.values / norms[None, :, None].astype(spectra.values.dtype))
 
 
-def assignment(
-    operators: Operators, compressed: jax.Array, spectra: Spectra, config: LayerConfig
-) -> jax.Array:
-    """The soft assignment: softmax of -lambda ||C^j z|| over classes with samples, `[K, N]`."""
-    squares = jnp.square(jnp.abs(compressed)).sum(-1)
-    norms = jnp.sqrt(jnp.einsum("f,kfn->kn", spectra.square_weights, squares))
-    scores = -config.sharpness * jnp.maximum(norms, _SMALLEST_NORM)
-    return jax.nn.softmax(jnp.where(operators.shares[:, None] > 0, scores, -jnp.inf), axis=0)
-
-
 def layer(operators: Operators, spectra: Spectra, config: LayerConfig) -> tuple[Spectra, jax.Array]:
     """A layer, of construction and of inference alike.
 
     Returns:
-        The features that come out, and the soft assignment of those that went in, `[K, N]`.
+        The features that come out, and the scores of those that went in, -lambda ||C^j z||, -inf
+        for empty classes: their softmax is the soft assignment, `[K, N]`.
     """
-    compressed = operators.compress(spectra.values)
-    assigned = assignment(operators, compressed, spectra, config)
-    weights = operators.shares[:, None] * assigned
-    pulled = jnp.einsum("kn,kfnc->fnc", weights.astype(compressed.dtype), compressed)
-    moved = spectra.values + config.step * (operators.expand(spectra.values) - pulled)
-    return normalised(spectra.replace(moved)), assigned
+    values = real_form(spectra.values)
+    compressed, squares = operators.compress(values)
+    norms = jnp.sqrt(jnp.einsum("f,kfn->kn", spectra.square_weights, squares))
+    scores = -config.sharpness * jnp.maximum(norms, _SMALLEST_NORM)
+    scores = jnp.where(operators.shares[:, None] > 0, scores, -jnp.inf)
+
+    def pull(total: jax.Array, one: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        return total + one[0][None, :, None] * one[1], None
+
+    # A sum over the leading axis as XLA's CPU backend does it fast.
+    weights = operators.shares[:, None] * jax.nn.softmax(scores, axis=0)
+    zero = jnp.zeros_like(values)
+    pulled, _ = jax.lax.scan(pull, zero, (weights, compressed), unroll=min(len(weights), 10))
+    moved = values + config.step * (operators.expand(values) - pulled)
+    after = spectra.replace(complex_form(moved, spectra.values.dtype))
+    return normalised(after), scores
+
+
+def layer_in_blocks(
+    operators: Operators, spectra: Spectra, config: LayerConfig
+) -> tuple[Spectra, jax.Array]:
+    """A layer, of as many samples at once as a quarter of a gigabyte holds in all classes."""
+    values, K = spectra.values, operators.shares.shape[0]
+    F, N, C = values.shape
+    size = max(1, BLOCK_BYTES // (K * F * C * values.dtype.itemsize))
+    if size >= N:
+        return layer(operators, spectra, config)
+
+    def block(i: jax.Array, done: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        start = jnp.minimum(i * size, N - size)  # the last block overlaps the one before
+        part = jax.lax.dynamic_slice_in_dim(values, start, size, 1)
+        after, scores = layer(operators, spectra.replace(part), config)
+        update = jax.lax.dynamic_update_slice_in_dim
+        return update(done[0], after.values, start, 1), update(done[1], scores, start, 1)
+
+    zeros = jnp.zeros_like(values), jnp.zeros((K, N), spectra.weights.dtype)
+    moved, scores = jax.lax.fori_loop(0, -(-N // size), block, zeros)
+    return spectra.replace(moved), scores
 
 
 def construct(
@@ -93,11 +147,10 @@ def construct(
     """
 
     def step(features: Spectra, _: None) -> tuple[Spectra, tuple[Operators, Monitor]]:
-        operators = from_samples(features, places, config.eps)
-        after, assigned = layer(operators, features, config)
-        rate, class_rate = rates_of(features, places, config.eps)
-        agreement = (assigned.argmax(0) == labels).mean(dtype=rate.dtype)
-        return after, (operators, Monitor(rate, class_rate, agreement))
+        built = from_samples(features, places, config.eps)
+        after, scores = layer_in_blocks(built.operators, features, config)
+        agreement = (scores.argmax(0) == labels).mean(dtype=built.rate.dtype)
+        return after, (built.operators, Monitor(built.rate, built.class_rate, agreement))
 
     after, (operators, monitor) = jax.lax.scan(step, spectra, None, length=num_layers)
     return after, operators, monitor
@@ -106,7 +159,7 @@ def construct(
 def transform(
     operators: Operators, spectra: Spectra, config: LayerConfig
 ) -> tuple[Spectra, jax.Array]:
-    """Passes samples through a network; the assignment is the last layer's, `[K, N]`.
+    """Passes samples through a network; the scores are those of the last layer, `[K, N]`.
 
     Args:
         operators: of all layers, stacked.
@@ -115,7 +168,7 @@ def transform(
     """
 
     def step(carry: tuple[Spectra, jax.Array], one: Operators) -> tuple[tuple, None]:
-        return layer(one, carry[0], config), None
+        return layer_in_blocks(one, carry[0], config), None
 
     nothing = jnp.zeros(
         (operators.shares.shape[-1], spectra.values.shape[1]), spectra.weights.dtype

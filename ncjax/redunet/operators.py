@@ -5,8 +5,9 @@ With $\alpha = C/(N\epsilon^2)$ and the covariances of `ncjax.redunet.rates`,
 $$E = \alpha (I + \alpha Z^\top Z)^{-1}, \qquad C^j = \alpha_j (I + \alpha_j Z_j^\top Z_j)^{-1},$$
 
 and the gradient of the rate reduction at a sample z of class j is E z - (N_j/N) C^j z (2105.10446).
-A class of fewer samples than channels is kept as a factor P with as many rows as samples,
-$C^j = \alpha_j (I - P^H P)$, which is cheaper to find, to store and to apply.
+Where classes have at most half as many samples as there are channels, they are kept as factors P
+with as many rows as samples, $C^j = \alpha_j (I - P^H P)$, which are cheaper to find, to store and
+to apply. The rates come with the operators: they are determinants of the same matrices.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
-from ncjax.redunet.rates import covariance
-from ncjax.redunet.spectra import Spectra
+from ncjax.redunet.rates import covariance, gram, rate_from, root
+from ncjax.redunet.spectra import Spectra, real_matrix
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -43,51 +45,69 @@ class Operators:
     factored: bool = dataclasses.field(metadata={"static": True})
 
     def expand(self, values: jax.Array) -> jax.Array:
-        """E z, `[F, N, C]`."""
-        return _rows(values, self.expansion)
+        """E z; of real forms (`ncjax.redunet.spectra.real_form`), `[F, N, C or 2C]`."""
+        return _rows(values, real_matrix(self.expansion))
 
-    def compress(self, values: jax.Array) -> jax.Array:
-        """C^j z for every class, `[K, F, N, C]`."""
-        scale = self.alphas[:, None, None, None].astype(values.dtype)
-        if not self.factored:
-            return scale * _rows(values[None], self.compression)
-        inner = _rows(values[None], self.compression)
-        back = jnp.matmul(inner, self.compression.conj(), precision=_HIGHEST)
-        return scale * (values[None] - back)
+    def compress(self, values: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """C^j z for every class, and its squared length at each frequency.
+
+        Args:
+            values: real forms of the samples, `[F, N, C or 2C]`.
+
+        Returns:
+            Real forms `[K, F, N, C or 2C]`, and squares `[K, F, N]`.
+        """
+
+        def of_class(one: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            matrix, alpha = real_matrix(one[0]), one[1]
+            found = _rows(values, matrix)
+            if self.factored:
+                found = values - jnp.matmul(found, matrix, precision=_HIGHEST)
+            found = alpha * found
+            return found, jnp.square(found).sum(-1)
+
+        # One after the other: XLA's batched products are slower on CPUs.
+        return jax.lax.map(of_class, (self.compression, self.alphas))
 
 
-def _rows(values: jax.Array, matrix: jax.Array) -> jax.Array:
-    """The matrix times each sample, samples being rows."""
-    return jnp.matmul(values, matrix.swapaxes(-1, -2), precision=_HIGHEST)
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """The operators of a layer and the rates of the samples they were built from.
 
+    Attributes:
+        operators: of the layer.
+        rate: R, a scalar.
+        class_rate: R_c.
+    """
 
-def expansion_of(covariances: jax.Array, alpha: jax.Array) -> jax.Array:
-    """alpha (I + alpha S)^-1 at each frequency; of `[F, C, C]` and a scalar."""
-    return alpha.astype(covariances.dtype) * _inverse(covariances, alpha)
+    operators: Operators
+    rate: jax.Array
+    class_rate: jax.Array
 
 
 def from_covariances(
-    covariances: jax.Array, counts: Float[jax.Array, " K"], eps: float
-) -> Operators:
+    covariances: jax.Array,
+    counts: Float[jax.Array, " K"],
+    weights: Float[jax.Array, " F"],
+    eps: float,
+) -> Built:
     """Operators from class covariances alone.
 
     Args:
         covariances: sums of v v^H over the samples of each class, `[K, F, C, C]`.
         counts: samples of each class, as floats.
+        weights: of the frequencies (`Spectra.weights`).
         eps: precision.
     """
     C = covariances.shape[-1]
-    alphas = alphas_of(counts, C, eps)
-    return Operators(
-        expansion=expansion_of(covariances.sum(0), alphas_of(counts.sum(), C, eps)),
-        compression=jax.vmap(_inverse)(covariances, alphas),
-        alphas=alphas,
-        shares=counts / counts.sum(),
-        factored=False,
-    )
+    alphas = _alphas(counts, C, eps)
+    roots = jax.vmap(root)(covariances, alphas)
+    whole = covariances.sum(0)
+    return _built(whole, jax.vmap(_inverse)(roots), roots, counts, alphas, weights, eps)
 
 
-def from_samples(spectra: Spectra, places: jax.Array, eps: float) -> Operators:
+def from_samples(spectra: Spectra, places: jax.Array, eps: float) -> Built:
     """Operators from the samples, in factors where those are smaller.
 
     Args:
@@ -98,39 +118,77 @@ def from_samples(spectra: Spectra, places: jax.Array, eps: float) -> Operators:
     values = spectra.values
     N, C = values.shape[1:]
     counts = (places < N).sum(1).astype(spectra.weights.dtype)
-    groups = values.at[:, places].get(mode="fill", fill_value=0).swapaxes(0, 1)
-    if places.shape[1] >= C:
-        return from_covariances(covariance(groups), counts, eps)
-    alphas = alphas_of(counts, C, eps)
-    return Operators(
-        expansion=expansion_of(covariance(values), alphas_of(counts.sum(), C, eps)),
-        compression=jax.vmap(_factor)(groups, alphas),
+    if not is_factored(places.shape[1], C):
+        covariances = jax.lax.map(lambda rows: covariance(rows_of(spectra, rows)), places)
+        return from_covariances(covariances, counts, spectra.weights, eps)
+    groups = jax.vmap(rows_of, (None, 0))(spectra, places)
+    alphas = _alphas(counts, C, eps)
+    roots = jax.vmap(root)(jax.vmap(gram)(groups.conj()), alphas)
+    factors = jax.vmap(_factor)(roots, groups, alphas)
+    return _built(covariance(values), factors, roots, counts, alphas, spectra.weights, eps)
+
+
+def places_of(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Row numbers of each class's samples, filled up with N: int32 `[K, M]`."""
+    counts = np.bincount(labels, minlength=num_classes)
+    places = np.full((num_classes, counts.max()), len(labels), np.int32)
+    for k in range(num_classes):
+        places[k, : counts[k]] = np.flatnonzero(labels == k)
+    return places
+
+
+def rows_of(spectra: Spectra, rows: jax.Array) -> jax.Array:
+    """Samples by row number, zeros where that is N: `[F, M, C]`."""
+    return spectra.values.at[:, rows].get(mode="fill", fill_value=0)
+
+
+def is_factored(largest_class: int, channels: int) -> bool:
+    """Whether compression operators are kept as factors."""
+    return 2 * largest_class <= channels
+
+
+def _built(
+    whole: jax.Array,
+    compression: jax.Array,
+    roots: jax.Array,
+    counts: jax.Array,
+    alphas: jax.Array,
+    weights: jax.Array,
+    eps: float,
+) -> Built:
+    """Adds the expansion, and the rates of all samples and of each class."""
+    alpha = _alphas(counts.sum(), whole.shape[-1], eps)
+    whole_root = root(whole, alpha)
+    shares = counts / counts.sum()
+    operators = Operators(
+        expansion=alpha.astype(whole.dtype) * _inverse(whole_root),
+        compression=compression,
         alphas=alphas,
-        shares=counts / N,
-        factored=True,
+        shares=shares,
+        factored=compression.shape[-2] < compression.shape[-1],
     )
+    class_rates = jax.vmap(rate_from, (0, None))(roots, weights)
+    return Built(operators, rate_from(whole_root, weights), shares @ class_rates)
 
 
-def alphas_of(counts: jax.Array, channels: int, eps: float) -> jax.Array:
+def _rows(values: jax.Array, matrix: jax.Array) -> jax.Array:
+    """The matrix times each sample, samples being rows."""
+    return jnp.matmul(values, matrix.swapaxes(-1, -2), precision=_HIGHEST)
+
+
+def _alphas(counts: jax.Array, channels: int, eps: float) -> jax.Array:
     """alpha_j = C / (N_j eps^2), 0 of an empty class."""
     return jnp.where(counts > 0, channels / (jnp.maximum(counts, 1) * eps**2), 0)
 
 
-def _inverse(covariances: jax.Array, alpha: jax.Array) -> jax.Array:
-    """(I + alpha S)^-1."""
-    identity = jnp.eye(covariances.shape[-1], dtype=covariances.dtype)
-    root = jnp.linalg.cholesky(identity[None] + alpha.astype(covariances.dtype) * covariances)
-    half = jax.lax.linalg.triangular_solve(
-        root, jnp.broadcast_to(identity, root.shape), left_side=True, lower=True
-    )
+def _inverse(roots: jax.Array) -> jax.Array:
+    """The inverse of the matrices whose Cholesky factors are given."""
+    identity = jnp.broadcast_to(jnp.eye(roots.shape[-1], dtype=roots.dtype), roots.shape)
+    half = jax.lax.linalg.triangular_solve(roots, identity, left_side=True, lower=True)
     return jnp.matmul(half.conj().swapaxes(-1, -2), half, precision=_HIGHEST)
 
 
-def _factor(samples: jax.Array, alpha: jax.Array) -> jax.Array:
+def _factor(roots: jax.Array, samples: jax.Array, alpha: jax.Array) -> jax.Array:
     """P with (I + alpha S)^-1 = I - P^H P, by Woodbury; of the samples of a class `[F, M, C]`."""
-    conjugate = samples.conj()
-    products = jnp.matmul(conjugate, samples.swapaxes(-1, -2), precision=_HIGHEST)
-    identity = jnp.eye(samples.shape[-2], dtype=samples.dtype)
-    root = jnp.linalg.cholesky(identity[None] + alpha.astype(samples.dtype) * products)
-    solved = jax.lax.linalg.triangular_solve(root, conjugate, left_side=True, lower=True)
+    solved = jax.lax.linalg.triangular_solve(roots, samples.conj(), left_side=True, lower=True)
     return jnp.sqrt(alpha).astype(samples.dtype) * solved

@@ -128,30 +128,24 @@ def _checked(features: AnyArray, eps: float, fft_norm: FFTNorm) -> Spectra:
     return to_spectra(features, fft_norm)
 
 
-def rates_of(spectra: Spectra, places: jax.Array, eps: float) -> tuple[jax.Array, jax.Array]:
-    """R and R_c of samples in classes.
-
-    Args:
-        spectra: of the samples.
-        places: row numbers of each class's samples, filled up with N, int32 `[K, M]`.
-        eps: precision.
-    """
-    N = spectra.values.shape[1]
-    counts = (places < N).sum(1).astype(spectra.weights.dtype)
-    groups = spectra.values.at[:, places].get(mode="fill", fill_value=0).swapaxes(0, 1)
-    whole = _rate_of(spectra.values, jnp.asarray(N, counts.dtype), spectra, eps)
-    of_classes = jax.vmap(lambda group, count: _rate_of(group, count, spectra, eps))(groups, counts)
-    return whole, counts @ of_classes / N
-
-
 def _rate_of(values: jax.Array, count: jax.Array, spectra: Spectra, eps: float) -> jax.Array:
     """The rate of the samples in `[F, N, C]`, of which `count` are not zero."""
     N, C = values.shape[1:]
     matrices = gram(values) if N < C else covariance(values)
-    alpha = (C / (jnp.maximum(count, 1) * eps**2)).astype(values.dtype)
-    roots = jnp.linalg.cholesky(jnp.eye(min(N, C), dtype=values.dtype)[None] + alpha * matrices)
+    alpha = C / (jnp.maximum(count, 1) * eps**2)
+    return rate_from(root(matrices, alpha), spectra.weights)
+
+
+def root(matrices: jax.Array, alpha: jax.Array) -> jax.Array:
+    """The Cholesky factor of I + alpha S at each frequency: of `[F, C, C]` and a scalar."""
+    identity = jnp.eye(matrices.shape[-1], dtype=matrices.dtype)
+    return jnp.linalg.cholesky(identity[None] + alpha.astype(matrices.dtype) * matrices)
+
+
+def rate_from(roots: jax.Array, weights: jax.Array) -> jax.Array:
+    """Half the log-determinant, the mean over all frequencies: of `[F, C, C]` and `[F]`."""
     logs = jnp.log(jnp.diagonal(roots, axis1=-2, axis2=-1).real).sum(-1)
-    return logs @ spectra.weights / spectra.weights.sum()
+    return logs @ weights / weights.sum()
 
 
 def covariance(values: jax.Array) -> jax.Array:

@@ -33,9 +33,10 @@ def test_digits_are_told_apart_at_least_as_well_as_by_raw_subspaces(digits, buil
 
 
 def test_rate_reduction_ascends_layer_by_layer(built):
-    reduction = np.asarray(built.monitor_.rate - built.monitor_.class_rate)
+    reduction = built.monitor_.reduction
     assert reduction.shape == (20,)
     assert np.all(np.diff(reduction) > 0)
+    assert not built.monitor_.falls.size
 
 
 def test_assignments_are_probabilities_whatever_the_batches(digits, built):
@@ -64,7 +65,7 @@ def test_classes_in_any_order_end_in_the_joint_network(digits):
     assert grown.classes_.tolist() != joint.classes_.tolist()
     np.testing.assert_array_equal(grown.predict(test), joint.predict(test))
     kept = {name for name in vars(grown) if name.endswith("_")}
-    assert kept == {"classes_", "open_", "kept_", "operators_", "n_features_in_"}
+    assert kept == {"classes_", "open_", "kept_", "operators_", "monitor_", "n_features_in_"}
     assert vars(grown.kept_).keys() == {"sums", "counts"}
 
 

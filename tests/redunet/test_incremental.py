@@ -3,14 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ncjax.redunet import to_spectra
+from ncjax.redunet import from_spectra, rate_reduction, to_spectra
 from ncjax.redunet.incremental import (
     ClassCovariances,
     class_covariances,
     construct_from_covariances,
 )
 from ncjax.redunet.layers import LayerConfig, normalised
-from ncjax.redunet.rates import membership
+from ncjax.redunet.operators import places_of
 
 pytestmark = pytest.mark.usefixtures("x64")
 CONFIG = LayerConfig(eps=0.1**0.5, step=0.5)
@@ -54,30 +54,33 @@ def joint_by_samples(spectra, labels):
 @pytest.mark.parametrize("shape", [(6,), (4, 3)], ids=["vectors", "signals"])
 def test_covariances_alone_give_the_network_of_the_samples(shape):
     spectra, labels = case(shape)
-    kept = class_covariances(spectra, membership(labels, K, spectra))
-    built = construct_from_covariances(kept, spectra.square_weights, CONFIG, LAYERS)
+    kept = class_covariances(spectra, places_of(labels, K))
+    built, monitor = construct_from_covariances(kept, spectra.square_weights, CONFIG, LAYERS)
     for i, (E, compression) in enumerate(joint_by_samples(spectra, labels)):
         np.testing.assert_allclose(built.expansion[i], E, rtol=1e-10, atol=1e-10)
         scaled = built.alphas[i][:, None, None, None].astype(built.compression.dtype)
         np.testing.assert_allclose(
             scaled * built.compression[i], compression, rtol=1e-10, atol=1e-10
         )
+    expected = rate_reduction(from_spectra(spectra), labels, CONFIG.eps)
+    np.testing.assert_allclose(monitor.reduction[0], expected, rtol=1e-10)
+    assert monitor.agreement is None
 
 
 def test_samples_may_come_in_any_portions():
     spectra, labels = case((6,))
-    joint = class_covariances(spectra, membership(labels, K, spectra))
+    joint = class_covariances(spectra, places_of(labels, K))
     rows = np.random.default_rng(1).permutation(len(labels))
     kept = None
     for part in np.array_split(rows, 5):
         some = spectra.replace(spectra.values[:, part])
-        new = class_covariances(some, membership(labels[part], K, some))
+        new = class_covariances(some, places_of(labels[part], K))
         kept = new if kept is None else kept.merge(new)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), kept, joint)
     early = labels < 2
     some, rest = (spectra.replace(spectra.values[:, rows]) for rows in (early, ~early))
-    first = class_covariances(some, membership(labels[early], 2, some)).padded(K)
-    later = first.merge(class_covariances(rest, membership(labels[~early], K, rest)))
+    first = class_covariances(some, places_of(labels[early], 2)).padded(K)
+    later = first.merge(class_covariances(rest, places_of(labels[~early], K)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), later, joint)
     assert set(ClassCovariances.__dataclass_fields__) == {"sums", "counts"}
     assert jnp.shape(kept.sums) == (K, 1, 6, 6)

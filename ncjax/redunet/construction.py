@@ -1,0 +1,242 @@
+"""Whole networks from labelled samples: resident or in batches, to the end or to a plateau."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ncjax import checks, progress
+from ncjax.redunet.layers import BLOCK_BYTES, LayerConfig, Monitor, construct, layer_in_blocks
+from ncjax.redunet.operators import (
+    Operators,
+    from_covariances,
+    is_factored,
+    places_of,
+)
+from ncjax.redunet.rates import covariance
+from ncjax.redunet.spectra import Spectra
+
+CHUNK = 10
+"""Layers that are built at a time where somebody watches, or a plateau may end it."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network and how its construction went.
+
+    Attributes:
+        operators: of all layers, stacked.
+        monitor: what was seen.
+        features: of the samples behind the last layer; None where they are not at hand.
+    """
+
+    operators: Operators
+    monitor: Monitor
+    features: Spectra | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """When construction ends, and whether it shows its progress.
+
+    Attributes:
+        num_layers: L, at most.
+        plateau: ends once a layer adds less than this share to Delta R; None for never.
+        show: a progress bar.
+    """
+
+    num_layers: int
+    plateau: float | None = None
+    show: bool = False
+
+
+def build(spectra: Spectra, labels: np.ndarray, config: LayerConfig, ending: Ending) -> Network:
+    """Builds a network from samples that are all on the device.
+
+    Args:
+        spectra: of the samples, normalised.
+        labels: class indices `[N]`, every class with a sample.
+        config: of all layers.
+        ending: when to end.
+
+    Raises:
+        InputError: more than the device's memory (`memory_needed`).
+    """
+    counts = np.bincount(labels)
+    check_fits(spectra, counts, ending.num_layers)
+    places, targets = jnp.asarray(places_of(labels, len(counts))), jnp.asarray(labels)
+    watched = ending.show or ending.plateau is not None
+    chunk = min(CHUNK, ending.num_layers) if watched else ending.num_layers
+    if chunk == ending.num_layers:
+        features, operators, monitor = _construct(spectra, places, targets, config, chunk)
+        return _cut(Network(operators, monitor, features), ending)
+
+    def parts() -> Iterator[tuple[Operators, Monitor]]:
+        features = spectra
+        while True:
+            features, *part = _construct(features, places, targets, config, chunk)
+            yield part
+
+    return _collected(parts(), chunk, ending)
+
+
+def build_streamed(
+    batches: Callable[[np.ndarray], Spectra],
+    labels: np.ndarray,
+    batch_size: int,
+    config: LayerConfig,
+    ending: Ending,
+) -> Network:
+    """Builds a network from samples of which one batch is on the device at a time.
+
+    Features between layers are in a temporary file, which the system keeps in memory where there is
+    room. A batch has about equally many samples of each class.
+
+    Args:
+        batches: normalised spectra of the samples at these rows; zeros for row number N.
+        labels: class indices `[N]`, every class with a sample.
+        batch_size: samples, about.
+        config: of all layers.
+        ending: when to end.
+    """
+    K = int(labels.max()) + 1
+    places = places_of(labels, K)
+    each = max(1, batch_size // K)
+    places = np.pad(places, [(0, 0), (0, -places.shape[1] % each)], constant_values=len(labels))
+    portions = places.reshape(K, -1, each).swapaxes(0, 1)
+    with tempfile.TemporaryFile() as file:
+        spectra = batches(portions[0].ravel())
+        counts = jnp.asarray(np.bincount(labels), spectra.weights.dtype)
+        shape = (len(portions), *spectra.values.shape)
+        stored, sums = np.memmap(file, spectra.values.dtype, "w+", shape=shape), 0
+        for number, portion in enumerate(portions):
+            values = batches(portion.ravel()).values
+            stored[number], sums = values, sums + _class_sums(values, K)
+
+        def parts() -> Iterator[tuple[Operators, Monitor]]:
+            nonlocal sums
+            while True:
+                built = _from_covariances(sums, counts, spectra.weights, config.eps)
+                sums, right = 0, 0
+                for number, portion in enumerate(portions):
+                    one = spectra.replace(jnp.asarray(stored[number]))
+                    there = jnp.asarray(portion < len(labels))
+                    values, new, agreed = _advance(built.operators, one, there, config)
+                    stored[number], sums, right = values, sums + new, right + agreed
+                seen = Monitor(built.rate, built.class_rate, right / len(labels))
+                yield jax.tree.map(lambda leaf: leaf[None], (built.operators, seen))
+
+        return _collected(parts(), 1, ending)
+
+
+def memory_needed(
+    spectra: Spectra, counts: np.ndarray, num_layers: int, *, batch_size: int | None = None
+) -> int:
+    """Bytes that `build` takes: operators, features and the compressed features of a block.
+
+    With s bytes a number, N samples of C channels at F frequencies, K classes, and r = C rows an
+    operator (or the samples of the largest class, if they are at most C/2):
+
+    s F (L C (C + K r) + 3 K r C + 4 N C) + 3 min(256 MiB, s K F N C)
+
+    Args:
+        spectra: of the samples.
+        counts: samples of each class.
+        num_layers: L.
+        batch_size: samples at a time in `build_streamed`; all of them if None.
+    """
+    F, N, C = spectra.values.shape
+    size, K = spectra.values.dtype.itemsize, len(counts)
+    N = N if batch_size is None else batch_size
+    factored = batch_size is None and is_factored(int(counts.max()), C)
+    rows = int(counts.max()) if factored else C
+    numbers = F * (num_layers * C * (C + K * rows) + 3 * K * rows * C + 4 * N * C)
+    return size * numbers + 3 * min(BLOCK_BYTES, size * K * F * N * C)
+
+
+def check_fits(
+    spectra: Spectra, counts: np.ndarray, num_layers: int, *, batch_size: int | None = None
+) -> None:
+    """Refuses what does not fit in memory, before any of it is built.
+
+    Raises:
+        InputError: with a number of layers that would fit, if there is one.
+    """
+    needed = memory_needed(spectra, counts, num_layers, batch_size=batch_size)
+    one = memory_needed(spectra, counts, 1, batch_size=batch_size)
+    F, N, C = spectra.values.shape
+    what = f"{num_layers} layer(s) for {N:,} samples of {F} x {C} numbers in {len(counts)} classes"
+    each = (needed - one) / max(1, num_layers - 1) / 2**30
+    remedy = f"fewer layers ({each:.2g} GiB each), or smaller features"
+    if batch_size is None:
+        remedy += ", or streamed=True for fewer samples at a time"
+    checks.check_memory("num_layers", what, needed, remedy)
+
+
+def _collected(parts: Iterator[tuple[Operators, Monitor]], chunk: int, ending: Ending) -> Network:
+    """Takes parts of a network until it ends."""
+    L, filled, stacked = ending.num_layers, 0, None
+    with progress.bar(total=L, desc="layers", unit=" layers", show=ending.show) as bar:
+        while filled < L:
+            part = tuple(next(parts))
+            if stacked is None:
+                stacked = jax.tree.map(lambda a: np.empty((L, *a.shape[1:]), a.dtype), part)
+            _put(stacked, part, filled)
+            bar.update(min(chunk, L - filled))
+            filled = min(filled + chunk, L)
+            network = Network(*_first(stacked, filled))
+            if ending.plateau is not None and network.monitor.settled(ending.plateau):
+                break
+    return _cut(network, ending)
+
+
+def _put(stacked: Any, part: Any, start: int) -> None:
+    """Copies the layers of a part behind those before, as many as there is room for."""
+
+    def copy(target: np.ndarray, source: jax.Array) -> None:
+        target[start : start + len(source)] = np.asarray(source)[: len(target) - start]
+
+    jax.tree.map(copy, stacked, part)
+
+
+def _first(stacked: Any, count: int) -> Any:
+    return jax.tree.map(lambda a: a[:count], stacked)
+
+
+def _cut(network: Network, ending: Ending) -> Network:
+    """Without the layers beyond the plateau."""
+    if ending.plateau is None:
+        return network
+    settled = network.monitor.settled(ending.plateau)
+    if settled is None:
+        return network
+    return Network(*_first((network.operators, network.monitor), settled))
+
+
+def _class_sums(values: jax.Array, num_classes: int) -> jax.Array:
+    """Covariances of the classes, of which a batch has equally many rows one after the other."""
+    F, _, C = values.shape
+    return jax.vmap(covariance)(values.reshape(F, num_classes, -1, C).swapaxes(0, 1))
+
+
+def _advance_batch(
+    operators: Operators, spectra: Spectra, there: jax.Array, config: LayerConfig
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """A batch behind a layer, its covariances, and how many samples the layer assigned rightly."""
+    after, scores = layer_in_blocks(operators, spectra, config)
+    K = len(operators.shares)
+    own = jnp.arange(K)[:, None] == scores.argmax(0).reshape(K, -1)
+    right = (own & there).sum(dtype=spectra.weights.dtype)
+    return after.values, _class_sums(after.values, K), right
+
+
+_construct = jax.jit(construct, static_argnums=(3, 4))
+_advance = jax.jit(_advance_batch, static_argnums=3)
+_from_covariances = jax.jit(from_covariances, static_argnums=3)

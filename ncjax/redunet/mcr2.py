@@ -1,0 +1,145 @@
+r"""Maximal coding rate reduction as a training objective for any network, and a variational form.
+
+The exact objective takes a determinant for every class. The variational one (after 2204.00077)
+writes the covariance of class j as $U \mathrm{diag}(a_j) U^\top$ with a dictionary of unit atoms
+that all classes share, and needs none of them:
+
+$$R(Z) - \sum_j \tfrac{N_j}{2N} \sum_l \log\Bigl(1 + \tfrac{d}{N_j\epsilon^2} a_{jl}\Bigr)
+  - \tfrac{\mu}{2} \sum_j \tfrac{1}{N_j^2}
+  \bigl\| Z_j^\top Z_j - U \mathrm{diag}(a_j) U^\top \bigr\|_F^2 .$$
+
+Of all ways to write the covariances exactly, the sum of logarithms is smallest for their
+eigenvectors, where it is R_c: the variational value never exceeds Delta R where the penalty is 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Integer
+
+from ncjax import checks
+from ncjax.redunet.rates import coding_rate, membership, rate_reduction
+from ncjax.redunet.spectra import to_spectra
+from ncjax.types import AnyArray, Scalar
+
+EPS = 0.5**0.5
+"""The precision of the official MCR2 scripts, which name its square, 0.5."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Dictionary:
+    """How classes are spanned: to be updated by gradients, or found anew by `latch`.
+
+    Attributes:
+        atoms: U; used at unit length, `[q, d]`.
+        amounts: a_j, used where positive, `[K, q]`.
+    """
+
+    atoms: jax.Array
+    amounts: jax.Array
+
+
+def mcr2_loss(
+    features: Float[AnyArray, "N d"],
+    labels: Integer[AnyArray, " N"],
+    eps: float = EPS,
+    *,
+    num_classes: int | None = None,
+) -> Float[jax.Array, ""]:
+    """-Delta R of the features at unit length, in nats: a loss of a batch, not of one sample.
+
+    Batches need several times more samples than features have dimensions.
+
+    Args:
+        features: of a batch, of any length.
+        labels: class indices.
+        eps: precision, > 0 (not its square).
+        num_classes: K; to be given under `jit`.
+
+    Raises:
+        InputError: as of `rate_reduction`.
+    """
+    return -rate_reduction(unit(features), labels, eps, num_classes=num_classes)
+
+
+def unit(features: Float[AnyArray, "N d"]) -> Float[jax.Array, "N d"]:
+    """Features at unit length; those of no length stay zero, with a finite gradient."""
+    features = jnp.asarray(features)
+    squares = jnp.square(features).sum(1, keepdims=True)
+    return features * jax.lax.rsqrt(jnp.maximum(squares, 1e-16))
+
+
+def latch(
+    features: Float[AnyArray, "N d"],
+    labels: Integer[AnyArray, " N"],
+    *,
+    num_classes: int,
+    atoms_per_class: int,
+) -> Dictionary:
+    """The best dictionary of leading eigenvectors of each class's covariance.
+
+    Args:
+        features: at unit length.
+        labels: class indices.
+        num_classes: K.
+        atoms_per_class: q/K, at most d; with d the variational form is exact.
+
+    Raises:
+        InputError: more atoms than dimensions.
+    """
+    features = jnp.asarray(features)
+    d = features.shape[1]
+    checks.check_count("atoms_per_class", atoms_per_class, 1)
+    if atoms_per_class > d:
+        raise checks.reject("atoms_per_class", atoms_per_class, f"at most {d}, the dimensions")
+    values, vectors = jnp.linalg.eigh(_covariances(features, labels, num_classes))
+    leading = slice(d - atoms_per_class, None)
+    own = jnp.maximum(values[:, leading], 0)
+    places = jnp.eye(num_classes, dtype=own.dtype)
+    amounts = (places[:, :, None] * own[:, None, :]).reshape(num_classes, -1)
+    return Dictionary(vectors[:, :, leading].swapaxes(1, 2).reshape(-1, d), amounts)
+
+
+def variational_rate_reduction(
+    features: Float[AnyArray, "N d"],
+    labels: Integer[AnyArray, " N"],
+    dictionary: Dictionary,
+    eps: float = EPS,
+    *,
+    penalty: Scalar = 1.0,
+) -> Float[jax.Array, ""]:
+    """The variational form of Delta R, in nats; to be ascended in features and dictionary.
+
+    Args:
+        features: at unit length.
+        labels: class indices.
+        dictionary: of q atoms for K classes.
+        eps: precision, > 0 (not its square).
+        penalty: mu, on covariances that the dictionary leaves unexplained.
+
+    Raises:
+        InputError: as of `rate_reduction`, or a dictionary of other dimensions.
+    """
+    K, q = dictionary.amounts.shape
+    features = jnp.asarray(features)
+    N, d = features.shape
+    checks.check_shape("dictionary.atoms", dictionary.atoms, (q, d), "[q, d]")
+    covariances = _covariances(features, labels, K)
+    counts = membership(labels, K, to_spectra(features)).sum(1)
+    present = jnp.maximum(counts, 1)
+    atoms, amounts = unit(dictionary.atoms), jnp.maximum(dictionary.amounts, 0)
+    logs = jnp.log1p((d / (present * eps**2))[:, None] * amounts).sum(1)
+    explained = jnp.einsum("kq,qc,qd->kcd", amounts, atoms, atoms, optimize="optimal")
+    left = jnp.square(covariances - explained).sum((1, 2)) / present**2
+    shares = counts / N
+    return coding_rate(features, eps) - shares @ logs / 2 - penalty * left.sum() / 2
+
+
+def _covariances(features: jax.Array, labels: AnyArray, num_classes: int) -> jax.Array:
+    """Sums of z z^T of each class, `[K, d, d]`."""
+    members = membership(labels, num_classes, to_spectra(features))
+    return jnp.einsum("kn,nc,nd->kcd", members, features, features, optimize="optimal")
