@@ -245,14 +245,36 @@ def sweep(
     work = _per_device(fn, key is not None, together)
     run = across_devices(work, in_axes=(None, 0, 0), backend=backend, devices=devices)
     parts = []
-    # XLA runs the items' matrices on threads of its own: BLAS threads beside them only collide.
-    with threadpoolctl.threadpool_limits(1, "blas"):
+    with _one_blas_thread():
         for start in range(0, size, per_call):
             # A short chunk repeats its last item, so that every call has the one compiled shape.
             rows = np.minimum(np.arange(start, start + per_call), size - 1).reshape(shards, -1)
             taken = jax.tree.map(lambda leaf, rows=rows: np.asarray(leaf)[rows], items)
             parts.append(jax.device_get(run(key, ids[rows].astype(np.int32), taken)))
     return jax.tree.map(lambda *leaves: _joined(leaves)[:size], *parts)
+
+
+def on_one_blas_thread(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with BLAS, which factorises XLA's matrices on CPUs, held to one thread.
+
+    It waits for the result. Many small matrices on several BLAS threads took sixty times as long
+    where other work was on the cores.
+
+    Args:
+        fn: any function.
+    """
+
+    @functools.wraps(fn)
+    def held(*args: Any, **kwargs: Any) -> Any:
+        with _one_blas_thread():
+            return jax.block_until_ready(fn(*args, **kwargs))
+
+    return held
+
+
+def _one_blas_thread() -> threadpoolctl.threadpool_limits:
+    """XLA runs matrices on threads of its own: BLAS threads beside them only collide."""
+    return threadpoolctl.threadpool_limits(1, "blas")
 
 
 def together_for_loops(devices: Sequence[jax.Device] | None = None) -> int | None:

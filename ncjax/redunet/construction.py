@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ncjax import checks, progress
+from ncjax import checks, parallel, progress
 from ncjax.redunet.layers import BLOCK_BYTES, LayerConfig, Monitor, construct, layer_in_blocks
 from ncjax.redunet.operators import (
     Operators,
@@ -57,6 +57,7 @@ class Ending:
     show: bool = False
 
 
+@parallel.on_one_blas_thread
 def build(spectra: Spectra, labels: np.ndarray, config: LayerConfig, ending: Ending) -> Network:
     """Builds a network from samples that are all on the device.
 
@@ -87,6 +88,7 @@ def build(spectra: Spectra, labels: np.ndarray, config: LayerConfig, ending: End
     return _collected(parts(), chunk, ending)
 
 
+@parallel.on_one_blas_thread
 def build_streamed(
     batches: Callable[[np.ndarray], Spectra],
     labels: np.ndarray,

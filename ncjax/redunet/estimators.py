@@ -17,7 +17,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ncjax import checks
+from ncjax import checks, parallel
 from ncjax.redunet import persistence
 from ncjax.redunet.construction import Ending, Network, build, build_streamed, check_fits
 from ncjax.redunet.incremental import (
@@ -107,11 +107,14 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
             y: class labels `[N]`, of at least two classes.
 
         Raises:
-            InputError: unfit settings, a single class, or a sample that is zero.
+            InputError: unfit settings, a single class, samples that are all the same, or one that
+                is zero.
         """
         self._check_settings()
         X, y = self._validated(X, y)
         check_classification_targets(y)
+        if len(X) > 1 and not np.any(X[:1] != X):
+            raise checks.reject("X", "the same sample throughout", "samples that differ")
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             got = f"one class, {self.classes_[0]!r}"
@@ -160,11 +163,11 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def transform(self, X: Samples) -> np.ndarray:
         """Features of samples, of the shape of what goes into the first layer."""
-        return np.concatenate([np.asarray(from_spectra(part)) for part, _ in self._passed(X)])
+        return np.concatenate([np.asarray(from_spectra(part)) for part, _, _ in self._passed(X)])
 
     def predict_proba(self, X: Samples) -> np.ndarray:
         """The last layer's soft assignment, `[N, K]`; nearly hard at the default sharpness."""
-        return np.concatenate([_softmax(scores) for _, scores in self._passed(X)])
+        return np.concatenate([_softmax(scores) for _, scores, _ in self._passed(X)])
 
     def predict(self, X: Samples) -> np.ndarray:
         """The class of each sample."""
@@ -173,6 +176,11 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
             return self.classes_[self.predict_proba(X).argmax(1)]
         features = self.transform(X)
         return self.classes_[self.head_.predict(features.reshape(len(features), -1))]
+
+    def staged_predict(self, X: Samples) -> np.ndarray:
+        """The classes that each layer assigns, `[L, N]`; those of `predict` are the last."""
+        places = np.concatenate([np.asarray(part) for _, _, part in self._passed(X)], axis=1)
+        return self.classes_[places]
 
     def to_flax(self) -> tuple[ReduNetModule, dict]:
         """The network as a Flax module and its variables, for back-propagation.
@@ -204,10 +212,9 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         settings = {
             "parameters": self.get_params(),
             "factored": self.operators_.factored,
-            "n_features_in_": self.n_features_in_,
-            "classes_": self.classes_.tolist(),
+            "classes": self.classes_.tolist(),
             "dtype": str(self.classes_.dtype),
-            "open_": getattr(self, "open_", None),
+            "plain": {name: getattr(self, name) for name in _PLAIN if hasattr(self, name)},
         }
         persistence.save(folder, type(self).__name__, settings, arrays)
 
@@ -222,12 +229,13 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         if kind != cls.__name__:
             raise checks.reject("folder", f"a saved {kind}", f"a saved {cls.__name__}")
         net = cls(**settings["parameters"])
-        net.n_features_in_ = settings["n_features_in_"]
-        net.classes_ = np.array(settings["classes_"], settings["dtype"])
+        for name, value in settings["plain"].items():
+            setattr(net, name, value)
+        net.classes_ = np.array(settings["classes"], settings["dtype"])
         net.operators_ = Operators(**arrays["operators_"], factored=settings["factored"])
         net.monitor_ = Monitor(**{"agreement": None} | arrays["monitor_"])
         if "kept_" in arrays:
-            net.kept_, net.open_ = ClassCovariances(**arrays["kept_"]), settings["open_"]
+            net.kept_ = ClassCovariances(**arrays["kept_"])
         if "samples_" in arrays:
             net._fit_head(**arrays["samples_"])
         return net
@@ -301,13 +309,13 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         if self.kept_ is not None:
             found = self.kept_.padded(K).merge(found)
         self.kept_ = found
-        self.operators_, self.monitor_ = _construct_from(
+        self.operators_, self.monitor_ = parallel.on_one_blas_thread(_construct_from)(
             found, spectra.square_weights, self._layer, self.num_layers
         )
         return self
 
-    def _passed(self, X: Samples) -> Iterator[tuple[Spectra, jax.Array]]:
-        """What comes out of the network, and the scores of the last layer, batch by batch."""
+    def _passed(self, X: Samples) -> Iterator[tuple[Spectra, jax.Array, jax.Array]]:
+        """What `transform` of `ncjax.redunet.layers` gives, batch by batch."""
         check_is_fitted(self)
         X = self._validated(X, reset=False)
         for start in range(0, len(X), self.batch_size):
@@ -322,5 +330,6 @@ def _softmax(scores: jax.Array) -> np.ndarray:
 
 
 _ARRAYS = ("operators_", "monitor_", "kept_")
+_PLAIN = ("n_features_in_", "input_shape_", "open_")
 _construct_from = jax.jit(construct_from_covariances, static_argnums=(2, 3))
 _transform = jax.jit(transform, static_argnums=2)

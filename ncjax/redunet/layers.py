@@ -158,19 +158,25 @@ def construct(
 
 def transform(
     operators: Operators, spectra: Spectra, config: LayerConfig
-) -> tuple[Spectra, jax.Array]:
-    """Passes samples through a network; the scores are those of the last layer, `[K, N]`.
+) -> tuple[Spectra, jax.Array, jax.Array]:
+    """Passes samples through a network.
 
     Args:
         operators: of all layers, stacked.
         spectra: of the samples, normalised.
         config: the one it was built with.
+
+    Returns:
+        The features behind the last layer, its scores `[K, N]`, and the class of the largest score
+        of every layer, int32 `[L, N]`.
     """
 
-    def step(carry: tuple[Spectra, jax.Array], one: Operators) -> tuple[tuple, None]:
-        return layer_in_blocks(one, carry[0], config), None
+    def step(carry: tuple[Spectra, jax.Array], one: Operators) -> tuple[tuple, jax.Array]:
+        after, scores = layer_in_blocks(one, carry[0], config)
+        return (after, scores), scores.argmax(0).astype(jnp.int32)
 
     nothing = jnp.zeros(
         (operators.shares.shape[-1], spectra.values.shape[1]), spectra.weights.dtype
     )
-    return jax.lax.scan(step, (spectra, nothing), operators)[0]
+    (after, scores), assigned = jax.lax.scan(step, (spectra, nothing), operators)
+    return after, scores, assigned

@@ -110,7 +110,7 @@ def variational_rate_reduction(
     dictionary: Dictionary,
     eps: float = EPS,
     *,
-    penalty: Scalar = 1.0,
+    penalty: Scalar = 100.0,
 ) -> Float[jax.Array, ""]:
     """The variational form of Delta R, in nats; to be ascended in features and dictionary.
 
@@ -119,7 +119,8 @@ def variational_rate_reduction(
         labels: class indices.
         dictionary: of q atoms for K classes.
         eps: precision, > 0 (not its square).
-        penalty: mu, on covariances that the dictionary leaves unexplained.
+        penalty: mu, on covariances that the dictionary leaves unexplained. Where it is small, the
+            form is ascended by a dictionary that explains nothing, and Delta R falls.
 
     Raises:
         InputError: as of `rate_reduction`, or a dictionary of other dimensions.

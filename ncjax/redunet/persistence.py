@@ -31,6 +31,7 @@ def save(folder: Path | str, kind: str, settings: dict[str, Any], arrays: Any) -
     if folder.exists():
         raise checks.reject("folder", folder, "a new folder", "Name another, or delete it.")
     try:
+        folder.mkdir(parents=True)  # before Orbax, which would wait for minutes
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(folder / "arrays", jax.tree.map(np.asarray, arrays))
         content = json.dumps({"kind": kind, "settings": settings}, indent=2)

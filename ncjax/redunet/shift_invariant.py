@@ -28,6 +28,9 @@ class ShiftInvariantReduNet(ReduNet):
         seed: of the filters.
         fft_norm: see `ncjax.redunet.Spectra`.
         settings: of `ReduNet`.
+
+    Attributes:
+        input_shape_: of a sample, channels last.
     """
 
     def __init__(
@@ -89,6 +92,11 @@ class ShiftInvariantReduNet(ReduNet):
             axes = "[N, T]" if self.positions == 1 else "[N, H, W]"
             accepted = f"of shape {axes}, or with a last axis of channels"
             raise checks.reject("X", f"shape {X.shape}", accepted)
+        shape = list(X.shape[1:])
+        if reset:
+            self.input_shape_ = shape
+        elif shape != self.input_shape_:
+            raise checks.reject("X", f"samples of shape {shape}", f"of shape {self.input_shape_}")
         return (X, *labels) if labels else X
 
     def _lifted(self, X: np.ndarray) -> jax.Array:

@@ -45,6 +45,7 @@ def test_assignments_are_probabilities_whatever_the_batches(digits, built):
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
     other = pickle.loads(pickle.dumps(built)).set_params(batch_size=150)
     np.testing.assert_array_equal(other.predict(test), built.predict(test))
+    np.testing.assert_array_equal(other.staged_predict(test)[-1], built.predict(test))
 
 
 @pytest.mark.parametrize("classifier", ["nearest_subspace", "knn", "svm"])
@@ -108,6 +109,8 @@ def test_what_is_refused(digits):
         ReduNet().fit(X[:5], np.zeros(5))
     with pytest.raises(InputError, match=r"`X`: got 1 sample.*without a direction.*Leave them out"):
         ReduNet().fit(np.vstack([X[:20], 0 * X[:1]]), y[:21])
+    with pytest.raises(InputError, match=r"`X`: got the same sample.*samples that differ"):
+        ReduNet().fit(np.repeat(X[:1], 4, 0), y[:4])
     with pytest.raises(InputError, match="`eps`"):
         ReduNet(eps=0.0).fit(X, y)
     with pytest.raises(InputError, match=r"`classifier`.*No sample is kept"):

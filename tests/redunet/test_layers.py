@@ -47,5 +47,7 @@ def test_construction_ascends_and_inference_repeats_it(shape):
     assert monitor.falls.size == 0
     expected = rate_reduction(from_spectra(spectra), labels, config.eps)
     np.testing.assert_allclose(reduction[0], expected, rtol=1e-12)
-    again, _ = transform(operators, spectra, config)
+    again, _, assigned = transform(operators, spectra, config)
     np.testing.assert_allclose(again.values, after.values, rtol=1e-12, atol=1e-14)
+    assert assigned.shape == (6, len(labels))
+    np.testing.assert_allclose((assigned == labels[None]).mean(1), monitor.agreement)
