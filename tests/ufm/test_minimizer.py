@@ -168,7 +168,7 @@ def test_many_classes_with_a_small_scale_are_no_worse_than_the_origin(tau, scale
 
 def test_a_problem_is_a_pytree_that_can_be_differentiated_and_mapped_over():
     problem = ufm.Problem(4, 6, 3, "label_smoothing", 0.01, 0.02, 1e-2, {"smoothing": 0.1})
-    slopes = jax.grad(lambda p: ufm.minimizer(p).value)(problem)
+    slopes = jax.jit(jax.grad(lambda p: ufm.minimizer(p).value))(problem)
     step = 1e-6
     for name in ("lambda_w", "lambda_h"):
         up, down = (
