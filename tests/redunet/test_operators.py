@@ -20,7 +20,7 @@ def test_the_operators_are_the_gradient_of_the_rate_reduction(shape):
     pulled = operators.shares[labels][None, :, None].astype(own.dtype) * own
     slope = from_spectra(spectra.replace(operators.expand(spectra.values) - pulled))
     features = from_spectra(spectra)
-    expected = jax.grad(lambda z: rate_reduction(z, labels, EPS))(features)
+    expected = jax.jit(jax.grad(lambda z: rate_reduction(z, labels, EPS)))(features)
     np.testing.assert_allclose(slope, expected, rtol=1e-10, atol=1e-12)
 
 
