@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 def dense_parts(classifier):
     """G and its part between classes, from explicit Jacobians and square roots."""
     flat, unravel = jax.flatten_util.ravel_pytree(classifier.params)
-    J = jax.jacobian(lambda v: classifier.outputs(unravel(v), classifier.x))(flat)
+    J = jax.jit(jax.jacobian(lambda v: classifier.outputs(unravel(v), classifier.x)))(flat)
     p = jax.nn.softmax(classifier.outputs(classifier.params, classifier.x))
     D = jax.vmap(jnp.diag)(p) - p[:, :, None] * p[:, None, :]
     values, vectors = np.linalg.eigh(D)

@@ -73,7 +73,7 @@ def matrices_of(classifier, **settings):
 
 def test_batches_even_an_uneven_last_one_equal_the_whole(classifier):
     flat, unravel = jax.flatten_util.ravel_pytree(classifier.params)
-    expected = jax.hessian(lambda v: classifier.mean_loss(unravel(v)))(flat)
+    expected = jax.jit(jax.hessian(lambda v: classifier.mean_loss(unravel(v))))(flat)
     for settings in ({}, {"batch_size": 4}, {"batch_size": 5, "backend": "shard_map"}):
         hessian, gauss_newton = matrices_of(classifier, **settings)
         np.testing.assert_allclose(hessian, expected, rtol=1e-9, atol=1e-12)
@@ -86,7 +86,7 @@ def test_value_and_gradient_of_a_data_set_are_those_of_the_mean(classifier):
         classifier.losses, classifier.data, weight_decay=0.1, batch_size=4
     )
     found = curvature.examine(operator, classifier.params)
-    value, gradient = jax.value_and_grad(classifier.mean_loss)(classifier.params)
+    value, gradient = jax.jit(jax.value_and_grad(classifier.mean_loss))(classifier.params)
     np.testing.assert_allclose(found.value, value, rtol=1e-12)
     np.testing.assert_allclose(found.gradient_norm, curvature.global_norm(gradient), rtol=1e-12)
 
@@ -101,8 +101,9 @@ def test_gauss_newton_product_is_that_of_the_dense_factors(classifier):
     def loss(z):
         return losses.focal(z, classifier.y).sum()
 
-    J = jax.jacobian(lambda v: outputs(unravel(v)).ravel())(flat)
-    D = jax.hessian(lambda z: loss(z.reshape(13, 3)))(outputs(classifier.params).ravel())
+    J = jax.jit(jax.jacobian(lambda v: outputs(unravel(v)).ravel()))(flat)
+    z = outputs(classifier.params).ravel()
+    D = jax.jit(jax.hessian(lambda z: loss(z.reshape(13, 3))))(z)
     product = curvature.gauss_newton_product(outputs, loss, classifier.params, unravel(vector))
     operator = curvature.gauss_newton(outputs, loss)
     np.testing.assert_allclose(

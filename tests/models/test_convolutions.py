@@ -34,7 +34,7 @@ def test_values_and_gradients_are_those_of_lax(monkeypatch, size, stride, paddin
         return jnp.sin(convolve(x, kernel, (stride, stride), pads, **settings)).sum()
 
     ours, theirs = (
-        jax.value_and_grad(lambda *args, f=f: total(f, *args), (0, 1))(x, kernel)
+        jax.jit(jax.value_and_grad(lambda *args, f=f: total(f, *args), (0, 1)))(x, kernel)
         for f in (models.convolve, lax.conv_general_dilated)
     )
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
@@ -60,7 +60,8 @@ def test_pooling_is_max_pooling(window, stride, padding):
 def test_a_network_trains_alike_with_either_convolution_also_under_vmap():
     x = jax.random.normal(jax.random.key(0), (8, 12, 12, 1))
     native, product = (models.CNN(3, (4, 6), 5, convolution=c) for c in ("native", "product"))
-    variables = jax.vmap(lambda key: native.init(key, x))(jax.random.split(jax.random.key(1), 2))
+    keys = jax.random.split(jax.random.key(1), 2)
+    variables = jax.jit(jax.vmap(lambda key: native.init(key, x)))(keys)
 
     def slope(model, variables):
         def loss(params):
@@ -72,7 +73,8 @@ def test_a_network_trains_alike_with_either_convolution_also_under_vmap():
         return jax.grad(loss)(variables["params"])
 
     ours, theirs = (
-        jax.vmap(lambda v, model=model: slope(model, v))(variables) for model in (product, native)
+        jax.jit(jax.vmap(lambda v, model=model: slope(model, v)))(variables)
+        for model in (product, native)
     )
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * float(abs(other).max()))

@@ -42,10 +42,11 @@ def test_inner_width_leaves_the_features_alone():
 def test_features_are_means_and_what_is_inside_can_be_seen(dtype):
     model = models.ResNet(3, width=4, feature_dim=5, dtype=dtype)
     x = jax.random.normal(jax.random.key(0), (4, 8, 8))
-    variables = model.init(jax.random.key(1), x)
+    variables = jax.jit(model.init)(jax.random.key(1), x)
     dtypes = {leaf.dtype for leaf in jax.tree.leaves(variables)}
     assert dtypes == {np.dtype("float32")}
-    (logits, features), seen = model.apply(variables, x, mutable=["intermediates"])
+    apply = jax.jit(lambda variables: model.apply(variables, x, mutable=["intermediates"]))
+    (logits, features), seen = apply(variables)
     assert (logits.shape, features.shape) == ((4, 3), (4, 5))
     assert logits.dtype == features.dtype == jnp.float32
     assert features.min() >= 0

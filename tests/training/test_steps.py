@@ -73,7 +73,7 @@ def by_hand(state, rows, objective, rate=0.1, model=None):
             )
             return objective(params, logits, features, labels[chosen]), updated
 
-        gradient, rest = jax.grad(total, has_aux=True)(params)
+        gradient, rest = jax.jit(jax.grad(total, has_aux=True))(params)
         params = jax.tree.map(lambda p, g: p - rate * g, params, gradient)
     return {"params": params, **rest}
 

@@ -14,6 +14,20 @@ CONVEX = [
 ]
 
 
+@jax.jit
+def bounded(keys, scales, problem):
+    """The bounds of random points of several scales."""
+
+    def one(key, scale):
+        point, bias = (
+            ufm.init(key, problem, scale),
+            scale * jax.random.normal(jax.random.fold_in(key, 2), (4,)),
+        )
+        return ufm.lower_bound(ufm.Params(point.W, point.H, bias), problem)
+
+    return jax.vmap(one)(keys, scales)
+
+
 @pytest.mark.parametrize(
     ("loss", "hp", "lambda_b"),
     [(*kind, lambda_b) for kind in CONVEX for lambda_b in (0.0, 1e-9, 1e-2, 1.0)]
@@ -24,10 +38,7 @@ def test_no_point_is_below_the_bound_of_any_other_and_the_minimizer_attains_it(l
     best = ufm.minimizer(problem)
     keys = jax.random.split(jax.random.key(0), 50)
     scales = jnp.geomspace(1e-3, 10, 50)
-    points = jax.vmap(lambda key, scale: ufm.init(key, problem, scale))(keys, scales)
-    biases = jax.random.normal(jax.random.key(1), (50, 4)) * scales[:, None]
-    points = ufm.Params(points.W, points.H, biases)
-    bounds = jax.vmap(lambda p: ufm.lower_bound(p, problem))(points)
+    bounds = bounded(keys, scales, problem)
     assert jnp.all(jnp.isfinite(bounds))
     assert jnp.all(bounds <= best.value + 1e-12)
     assert jnp.any(bounds > 0.1 * best.value)  # not vacuous

@@ -89,13 +89,14 @@ def test_merged_classes_need_fewer_feature_dimensions_than_the_simplex():
     problem = ufm.Problem(6, 2, sizes, "cross_entropy", 3e-3, 3e-3, 0.1)
     assert ufm.merging_size(problem) > 3
     keys = jax.random.split(jax.random.key(0), 4)
-    _, verdicts = jax.vmap(lambda key: solved(problem, key))(keys)
+    _, verdicts = jax.jit(jax.vmap(lambda key: solved(problem, key)))(keys)
     assert (verdicts == Verdict.GLOBAL_MINIMIZER).any()
 
 
 def test_the_collapse_ratio_is_the_last_ratio_at_which_the_minority_has_not_merged():
     n, majority, ratios = 100, 2, np.geomspace(1, 1e5, 4001)
 
+    @jax.jit
     @functools.partial(jax.vmap, in_axes=(0, None))
     @functools.partial(jax.vmap, in_axes=(None, 0))
     def merges(mu, ratio):
@@ -103,6 +104,7 @@ def test_the_collapse_ratio_is_the_last_ratio_at_which_the_minority_has_not_merg
         problem = ufm.Problem(7, 7, sizes, "label_smoothing", mu, mu, 0.1)
         return n / ratio <= ufm.merging_size(problem)
 
+    @jax.jit
     @jax.vmap
     def last_ratio(mu):
         return ufm.collapse_ratio(ufm.Problem(7, 7, n, "label_smoothing", mu, mu, 0.1), majority)
@@ -163,7 +165,7 @@ def test_minimisers_of_cross_entropy_approach_seli_like_the_inverse_logarithm_of
         params, verdict = solved(problem, jax.random.key(0))
         return verdict, jnp.stack(ufm.seli_distance(params, problem))
 
-    verdicts, found = jax.vmap(distances)(MU)
+    verdicts, found = jax.jit(jax.vmap(distances))(MU)
     assert (verdicts == Verdict.GLOBAL_MINIMIZER).all()
     assert (np.diff(found, axis=0) < 0).all()
     scaled = found * np.log(1 / MU)[:, None]
@@ -187,7 +189,7 @@ def test_losses_with_finite_targets_approach_it_in_proportion_to_decay(loss, lam
             [*ufm.seli_distance(params, problem), *ufm.seli_distance(whole, problem)]
         )
 
-    verdicts, found = jax.vmap(distances)(np.array([1e-5, 1e-6]))
+    verdicts, found = jax.jit(jax.vmap(distances))(np.array([1e-5, 1e-6]))
     assert (verdicts == Verdict.GLOBAL_MINIMIZER).all()
     np.testing.assert_allclose(found[0] / found[1], 10, rtol=0.05)
     np.testing.assert_allclose(found[:, :2], found[:, 2:], rtol=1e-9)

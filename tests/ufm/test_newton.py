@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,17 +11,22 @@ from ncjax.checks import InputError
 PROBLEM = (4, 6, 3, "cross_entropy", 5e-3, 2e-3, 1e-2)
 
 
+@functools.partial(jax.jit, static_argnames="aim")
+def solved_all(starts, problem, aim="minimizer"):
+    return jax.vmap(lambda start: ufm.solve(start, problem, aim=aim))(starts)
+
+
 @pytest.mark.parametrize("compact", [True, False])
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse", "focal"])
 def test_random_starts_reach_the_minimum_to_a_tiny_gradient_in_few_steps(loss, compact):
     problem = ufm.Problem(4, 6, 3, loss, 5e-3, 2e-3, 1e-2)
     keys, scales = jax.random.split(jax.random.key(0), 6), jnp.repeat(jnp.array([0.1, 1.0]), 3)
-    start = jax.vmap(lambda key, scale: ufm.init(key, problem, scale, compact=compact))
-    found = jax.vmap(lambda params: ufm.solve(params, problem))(start(keys, scales))
+    starts = jax.vmap(lambda key, scale: ufm.init(key, problem, scale, compact=compact))
+    found = solved_all(starts(keys, scales), problem)
     assert found.converged.all()
     assert found.gradient_norm.max() <= 1e-10
     assert found.steps.max() <= 60
-    values = jax.vmap(lambda p: ufm.objective(p, problem))(found.params)
+    values = jax.jit(jax.vmap(lambda p: ufm.objective(p, problem)))(found.params)
     np.testing.assert_allclose(values, ufm.minimizer(problem).value, rtol=1e-12)
 
 
@@ -27,7 +34,7 @@ def test_saddles_of_many_indices_are_found_directly():
     problem = ufm.Problem(5, 6, 4, "cross_entropy", 2e-3, 1e-3, 1e-2)
     keys = jax.random.split(jax.random.key(0), 40)
     starts = jax.vmap(lambda key: ufm.init(key, problem, 2.0, compact=True))(keys)
-    found = jax.vmap(lambda p: ufm.solve(p, problem, aim="critical_point"))(starts)
+    found = solved_all(starts, problem, aim="critical_point")
     counts = jax.vmap(lambda p: ufm.inertia(p, problem).negative)(found.params)
     assert found.converged.mean() > 0.9
     assert len(set(counts[found.converged].tolist())) >= 3
@@ -37,7 +44,8 @@ def test_saddles_of_many_indices_are_found_directly():
 def test_columns_that_are_not_used_stay_zero_and_do_not_matter():
     problem = ufm.Problem(*PROBLEM)
     start = ufm.init(jax.random.key(0), problem)
-    found = jax.vmap(lambda columns: ufm.solve(start, problem, columns=columns))(jnp.arange(4))
+    solved = jax.jit(jax.vmap(lambda columns: ufm.solve(start, problem, columns=columns)))
+    found = solved(jnp.arange(4))
     assert found.converged.all()
     for columns in range(4):
         np.testing.assert_array_equal(found.params.W[columns, :, columns:], 0)
