@@ -16,6 +16,7 @@ the variables in which both decays are mu, so that only their product matters to
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Literal
 
 import jax
@@ -116,6 +117,7 @@ class _State:
     steps: jax.Array
 
 
+@functools.partial(jax.jit, static_argnames=("aim", "max_steps"))
 def _solve(
     params: Params,
     problem: Problem,
