@@ -209,7 +209,13 @@ def spread(table: pd.DataFrame, keys: Sequence[str], columns: Sequence[str]) -> 
 
     def shown(name: str) -> list[str]:
         pairs = zip(mean[name], deviation[name], strict=True)
-        return [f"{m:.4g}" if pd.isna(d) else f"{m:.4g} ± {d:.1g}" for m, d in pairs]
+        return [_with_deviation(m, d) for m, d in pairs]
 
     index = [", ".join(map(str, key)) if isinstance(key, tuple) else str(key) for key in mean.index]
     return pd.DataFrame({name: shown(name) for name in columns}, index=index)
+
+
+def _with_deviation(mean: float, deviation: float) -> str:
+    if pd.isna(mean):
+        return "-"
+    return f"{mean:.4g}" if pd.isna(deviation) else f"{mean:.4g} ± {deviation:.1g}"

@@ -82,7 +82,7 @@ def main(out: Path = Path("runs/bench_redunet.json")) -> None:
 def _in_process(kind: str, name: str, tool: str, cores: int) -> dict:
     """A row, from a process on that many cores."""
     command = [sys.executable, "-m", "experiments.benchmarks.bench_redunet", "--worker"]
-    threads = {key: str(cores) for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC")}
+    threads = {key: str(cores) for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     done = subprocess.run(
         [*command, kind, name, tool, str(cores)],
         env=os.environ | threads,

@@ -46,7 +46,7 @@ class Dictionary:
 def mcr2_loss(
     features: Float[AnyArray, "N d"],
     labels: Integer[AnyArray, " N"],
-    eps: float = EPS,
+    eps: Scalar = EPS,
     *,
     num_classes: int | None = None,
 ) -> Float[jax.Array, ""]:
@@ -108,7 +108,7 @@ def variational_rate_reduction(
     features: Float[AnyArray, "N d"],
     labels: Integer[AnyArray, " N"],
     dictionary: Dictionary,
-    eps: float = EPS,
+    eps: Scalar = EPS,
     *,
     penalty: Scalar = 100.0,
 ) -> Float[jax.Array, ""]:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ncjax.redunet.rates import covariance, gram, rate_from, root
+from ncjax.redunet.rates import covariance, gram, half_log_determinants, inverse_of, root
 from ncjax.redunet.spectra import Spectra, real_matrix
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -104,7 +104,7 @@ def from_covariances(
     alphas = _alphas(counts, C, eps)
     roots = jax.vmap(root)(covariances, alphas)
     whole = covariances.sum(0)
-    return _built(whole, jax.vmap(_inverse)(roots), roots, counts, alphas, weights, eps)
+    return _built(whole, jax.vmap(inverse_of)(roots), roots, counts, alphas, weights, eps)
 
 
 def from_samples(spectra: Spectra, places: jax.Array, eps: float) -> Built:
@@ -161,14 +161,15 @@ def _built(
     whole_root = root(whole, alpha)
     shares = counts / counts.sum()
     operators = Operators(
-        expansion=alpha.astype(whole.dtype) * _inverse(whole_root),
+        expansion=alpha.astype(whole.dtype) * inverse_of(whole_root),
         compression=compression,
         alphas=alphas,
         shares=shares,
         factored=compression.shape[-2] < compression.shape[-1],
     )
-    class_rates = jax.vmap(rate_from, (0, None))(roots, weights)
-    return Built(operators, rate_from(whole_root, weights), shares @ class_rates)
+    weights = weights / weights.sum()
+    class_rates = jax.vmap(half_log_determinants)(roots) @ weights
+    return Built(operators, half_log_determinants(whole_root) @ weights, shares @ class_rates)
 
 
 def _rows(values: jax.Array, matrix: jax.Array) -> jax.Array:
@@ -179,13 +180,6 @@ def _rows(values: jax.Array, matrix: jax.Array) -> jax.Array:
 def _alphas(counts: jax.Array, channels: int, eps: float) -> jax.Array:
     """alpha_j = C / (N_j eps^2), 0 of an empty class."""
     return jnp.where(counts > 0, channels / (jnp.maximum(counts, 1) * eps**2), 0)
-
-
-def _inverse(roots: jax.Array) -> jax.Array:
-    """The inverse of the matrices whose Cholesky factors are given."""
-    identity = jnp.broadcast_to(jnp.eye(roots.shape[-1], dtype=roots.dtype), roots.shape)
-    half = jax.lax.linalg.triangular_solve(roots, identity, left_side=True, lower=True)
-    return jnp.matmul(half.conj().swapaxes(-1, -2), half, precision=_HIGHEST)
 
 
 def _factor(roots: jax.Array, samples: jax.Array, alpha: jax.Array) -> jax.Array:

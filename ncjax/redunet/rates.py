@@ -22,13 +22,13 @@ from jaxtyping import Float, Integer
 
 from ncjax import checks
 from ncjax.redunet.spectra import FFTNorm, Spectra, check_features, to_spectra
-from ncjax.types import AnyArray
+from ncjax.types import AnyArray, Scalar
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def coding_rate(
-    features: Float[AnyArray, "N ..."], eps: float = 0.5, *, fft_norm: FFTNorm = "backward"
+    features: Float[AnyArray, "N ..."], eps: Scalar = 0.5, *, fft_norm: FFTNorm = "backward"
 ) -> Float[jax.Array, ""]:
     """R, in nats: what it takes to code a sample up to the precision, as if Gaussian.
 
@@ -45,14 +45,14 @@ def coding_rate(
         1.0397
     """
     spectra = _checked(features, eps, fft_norm)
-    N = jnp.asarray(spectra.values.shape[1], spectra.weights.dtype)
-    return _rate_of(spectra.values, N, spectra, eps)
+    everyone = jnp.ones((1, spectra.values.shape[1]), spectra.weights.dtype)
+    return _rate(spectra, everyone, eps)
 
 
 def class_coding_rate(
     features: Float[AnyArray, "N ..."],
     labels: Integer[AnyArray, " N"],
-    eps: float = 0.5,
+    eps: Scalar = 0.5,
     *,
     num_classes: int | None = None,
     fft_norm: FFTNorm = "backward",
@@ -71,23 +71,13 @@ def class_coding_rate(
         InputError: as of `coding_rate`; labels out of range, or traced without `num_classes`.
     """
     spectra = _checked(features, eps, fft_norm)
-    members = membership(labels, num_classes, spectra)
-
-    def rate(member: jax.Array) -> jax.Array:
-        return _rate_of(
-            spectra.values * member[None, :, None].astype(spectra.values.dtype),
-            member.sum(),
-            spectra,
-            eps,
-        )
-
-    return members.sum(1) @ jax.vmap(rate)(members) / members.shape[1]
+    return _rate(spectra, membership(labels, num_classes, spectra), eps)
 
 
 def rate_reduction(
     features: Float[AnyArray, "N ..."],
     labels: Integer[AnyArray, " N"],
-    eps: float = 0.5,
+    eps: Scalar = 0.5,
     *,
     num_classes: int | None = None,
     fft_norm: FFTNorm = "backward",
@@ -122,30 +112,85 @@ def membership(
     return jax.nn.one_hot(labels, num_classes, dtype=spectra.weights.dtype).T
 
 
-def _checked(features: AnyArray, eps: float, fft_norm: FFTNorm) -> Spectra:
+def _checked(features: AnyArray, eps: Scalar, fft_norm: FFTNorm) -> Spectra:
     check_features("features", features)
     checks.check_range("eps", eps, 0.0, closed=False)
     return to_spectra(features, fft_norm)
 
 
-def _rate_of(values: jax.Array, count: jax.Array, spectra: Spectra, eps: float) -> jax.Array:
-    """The rate of the samples in `[F, N, C]`, of which `count` are not zero."""
-    N, C = values.shape[1:]
-    matrices = gram(values) if N < C else covariance(values)
-    alpha = C / (jnp.maximum(count, 1) * eps**2)
-    return rate_from(root(matrices, alpha), spectra.weights)
+def _rate(spectra: Spectra, members: jax.Array, eps: Scalar) -> jax.Array:
+    """The mean over samples of the rate of the class each is coded with; members `[K, N]`."""
+    counts, C = members.sum(1), spectra.values.shape[-1]
+    alphas = C / (jnp.maximum(counts, 1) * jnp.asarray(eps, counts.dtype) ** 2)
+    weights = (counts / counts.sum())[:, None] * (spectra.weights / spectra.weights.sum())[None]
+    return _mean_rate(spectra.values, alphas, members, weights)
+
+
+@jax.custom_jvp
+def _mean_rate(
+    values: jax.Array, alphas: jax.Array, members: jax.Array, weights: jax.Array
+) -> jax.Array:
+    """Half the log-determinants of classes `[K]` and frequencies `[F]`, weighted `[K, F]`."""
+
+    def of_class(one: tuple[jax.Array, ...]) -> jax.Array:
+        member, alpha, weight = one
+        own = _own(values, member)
+        return half_log_determinants(root(_smaller(own), alpha)) @ weight
+
+    return jax.lax.map(of_class, (members, alphas, weights)).sum()
+
+
+@_mean_rate.defjvp
+def _mean_rate_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    """By the gradient of the papers, alpha (I + alpha S)^-1 z: one product a class, not four."""
+    values, alphas, members, weights = primals
+
+    def of_class(slope: jax.Array, one: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        member, alpha, weight = one
+        own = _own(values, member)
+        roots = root(_smaller(own), alpha)
+        inverse = inverse_of(roots)
+        scale = (alpha * weight).astype(values.dtype)[:, None, None]
+        if values.shape[1] < values.shape[2]:
+            moved = jnp.matmul(inverse, own, precision=_HIGHEST)
+        else:
+            moved = jnp.matmul(own, inverse.swapaxes(-1, -2), precision=_HIGHEST)
+        trace = jnp.trace(inverse, axis1=-2, axis2=-1).real
+        by_alpha = (inverse.shape[-1] - trace) @ weight / (2 * alpha)
+        value = half_log_determinants(roots) @ weight
+        return slope + scale * moved, jnp.stack([value, by_alpha])
+
+    slope, found = jax.lax.scan(of_class, jnp.zeros_like(values), (members, alphas, weights))
+    along_values = (slope.conj() * tangents[0]).real.sum()
+    return found[:, 0].sum(), along_values + found[:, 1] @ tangents[1]
+
+
+def _own(values: jax.Array, member: jax.Array) -> jax.Array:
+    """The samples of a class, zeros in place of others."""
+    return values * member[None, :, None].astype(values.dtype)
+
+
+def _smaller(values: jax.Array) -> jax.Array:
+    """The Gram matrix or the covariance, whose determinants are the same."""
+    return gram(values) if values.shape[1] < values.shape[2] else covariance(values)
+
+
+def half_log_determinants(roots: jax.Array) -> jax.Array:
+    """Half the log-determinants of matrices whose Cholesky factors `[F, C, C]` are given."""
+    return jnp.log(jnp.diagonal(roots, axis1=-2, axis2=-1).real).sum(-1)
+
+
+def inverse_of(roots: jax.Array) -> jax.Array:
+    """The inverse of the matrices whose Cholesky factors are given."""
+    identity = jnp.broadcast_to(jnp.eye(roots.shape[-1], dtype=roots.dtype), roots.shape)
+    half = jax.lax.linalg.triangular_solve(roots, identity, left_side=True, lower=True)
+    return jnp.matmul(half.conj().swapaxes(-1, -2), half, precision=_HIGHEST)
 
 
 def root(matrices: jax.Array, alpha: jax.Array) -> jax.Array:
     """The Cholesky factor of I + alpha S at each frequency: of `[F, C, C]` and a scalar."""
     identity = jnp.eye(matrices.shape[-1], dtype=matrices.dtype)
     return jnp.linalg.cholesky(identity[None] + alpha.astype(matrices.dtype) * matrices)
-
-
-def rate_from(roots: jax.Array, weights: jax.Array) -> jax.Array:
-    """Half the log-determinant, the mean over all frequencies: of `[F, C, C]` and `[F]`."""
-    logs = jnp.log(jnp.diagonal(roots, axis1=-2, axis2=-1).real).sum(-1)
-    return logs @ weights / weights.sum()
 
 
 def covariance(values: jax.Array) -> jax.Array:

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
 from ncjax.redunet import class_coding_rate, coding_rate, rate_reduction
 from tests.redunet.reference import circulant, dense_rates
@@ -34,3 +35,10 @@ def test_an_empty_class_adds_nothing():
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     slope = jax.grad(lambda z: class_coding_rate(z, labels, num_classes=6))(jnp.asarray(features))
     assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_derivatives_of_both_orders_are_right_in_features_and_precision(shape):
+    features, labels = case(shape)
+    reduction = jax.jit(lambda z, eps: rate_reduction(z, labels, eps))
+    check_grads(reduction, (jnp.asarray(features), jnp.asarray(0.4)), order=2, rtol=1e-5, atol=1e-5)

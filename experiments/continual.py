@@ -1,0 +1,141 @@
+"""An MLP that learns tasks one after the other: fine-tuning, EWC, experience replay.
+
+Elastic weight consolidation (1612.00796) adds, after each task, the diagonal of its Fisher
+information at the parameters found. Replay keeps a buffer with equal room for every class seen, and
+half of each batch is from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ncjax import losses
+
+BATCH = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Of a learner.
+
+    Attributes:
+        inputs: d.
+        classes: K, all of them from the beginning.
+        steps: of Adam, a task.
+        rate: learning rate.
+        strength: of EWC.
+        replayed: samples that the buffer has room for.
+        width: of the two hidden layers.
+    """
+
+    inputs: int
+    classes: int
+    steps: int
+    rate: float
+    strength: float = 0.0
+    replayed: int = 0
+    width: int = 256
+
+
+class _MLP(nn.Module):
+    classes: int
+    width: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = 10 * x  # samples have unit length
+        for _ in range(2):
+            x = nn.relu(nn.Dense(self.width)(x))
+        return nn.Dense(self.classes)(x)
+
+
+class Learner:
+    """The MLP and what it keeps between tasks."""
+
+    def __init__(self, settings: Settings, seed: int) -> None:
+        self.settings = settings
+        self.model = _MLP(settings.classes, settings.width)
+        self.rng = np.random.default_rng(seed)
+        self.params = self.model.init(jax.random.key(seed), jnp.zeros((1, settings.inputs)))
+        self.anchors: list[tuple[Any, Any]] = []
+        self.buffer = np.empty((0, settings.inputs), np.float32), np.empty(0, np.int64)
+        self._train = jax.jit(self._all_steps)
+
+    def learn(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Trains on a task, then adds to what is kept."""
+        s = self.settings
+        old_x, old_y = self.buffer
+        mixed = len(old_y) > 0
+        rows = self.rng.integers(0, len(y), (s.steps, BATCH // 2 if mixed else BATCH))
+        batches = (x[rows], y[rows])
+        if mixed:
+            again = self.rng.integers(0, len(old_y), (s.steps, BATCH // 2))
+            pairs = zip(batches, (old_x[again], old_y[again]), strict=True)
+            batches = tuple(np.concatenate(pair, 1) for pair in pairs)
+        self.params = self._train(self.params, self._penalty(), batches)
+        if s.strength:
+            self.anchors.append((self.params, self._fisher(x[:2000], y[:2000])))
+        if s.replayed:
+            self._remember(x, y)
+
+    def score(self, x: np.ndarray, y: np.ndarray) -> float:
+        """Accuracy, over all classes."""
+        return float((np.asarray(self.model.apply(self.params, x)).argmax(1) == y).mean())
+
+    def kept_bytes(self) -> int:
+        """Of what is kept besides the network: samples at a byte a pixel, or EWC's two arrays."""
+        held = jax.tree.leaves(self._penalty()) if self.settings.strength else []
+        return self.buffer[0].size + sum(leaf.nbytes for leaf in held)
+
+    def _penalty(self) -> tuple[Any, Any]:
+        """The sum of all tasks' quadratics as one: its centre times weight, and its weight."""
+        zeros = jax.tree.map(jnp.zeros_like, self.params)
+        centre, weight = zeros, zeros
+        for params, fisher in self.anchors:
+            weight = jax.tree.map(jnp.add, weight, fisher)
+            centre = jax.tree.map(lambda c, p, f: c + p * f, centre, params, fisher)
+        return centre, weight
+
+    def _all_steps(self, params: Any, penalty: tuple, batches: tuple) -> Any:
+        optimizer = optax.adam(self.settings.rate)
+
+        def loss(params: Any, batch: tuple) -> jax.Array:
+            fit = losses.cross_entropy(self.model.apply(params, batch[0]), batch[1]).mean()
+            parts = jax.tree.map(lambda p, c, w: (w * p**2 / 2 - c * p).sum(), params, *penalty)
+            return fit + self.settings.strength * sum(jax.tree.leaves(parts))
+
+        def step(state: tuple, batch: tuple) -> tuple[tuple, None]:
+            params, inner = state
+            updates, inner = optimizer.update(jax.grad(loss)(params, batch), inner)
+            return (optax.apply_updates(params, updates), inner), None
+
+        return jax.lax.scan(step, (params, optimizer.init(params)), batches)[0][0]
+
+    def _fisher(self, x: np.ndarray, y: np.ndarray) -> Any:
+        """Mean squared gradients of the log-likelihood of samples."""
+
+        def loss(params: Any, one: jax.Array, label: jax.Array) -> jax.Array:
+            return losses.cross_entropy(self.model.apply(params, one[None]), label[None])[0]
+
+        def one(total: Any, pair: tuple) -> tuple[Any, None]:
+            slope = jax.grad(loss)(self.params, *pair)
+            return jax.tree.map(lambda t, g: t + g**2 / len(y), total, slope), None
+
+        zeros = jax.tree.map(jnp.zeros_like, self.params)
+        return jax.lax.scan(one, zeros, (x, y))[0]
+
+    def _remember(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Samples of all classes seen, as many of each as there is room for."""
+        x, y = (np.concatenate(pair) for pair in zip(self.buffer, (x, y), strict=True))
+        each = self.settings.replayed // len(np.unique(y))
+        rows = np.concatenate(
+            [self.rng.permutation(np.flatnonzero(y == k))[:each] for k in np.unique(y)]
+        )
+        self.buffer = x[rows], y[rows]
