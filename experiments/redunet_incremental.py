@@ -172,7 +172,7 @@ def learned(parts: Split, seed: int, chosen: pd.DataFrame, config: Config) -> pd
     """Accuracy on all classes seen, after each task, and forgetting: of what was once known."""
     rows = []
     for method, make in methods(parts, seed, config).items():
-        learner, by_task = make(chosen.loc[method].to_dict()), []
+        learner, by_task = make(chosen.loc[method].dropna().to_dict()), []
         for number, task in enumerate(TASKS, 1):
             learner.learn(*_of(parts.train, task))
             seen = [learner.score(*_of(parts.test, one)) for one in TASKS[:number]]

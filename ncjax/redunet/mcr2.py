@@ -1,12 +1,12 @@
 r"""Maximal coding rate reduction as a training objective for any network, and a variational form.
 
 The exact objective takes a determinant for every class. The variational one (after 2204.00077)
-writes the covariance of class j as $U \mathrm{diag}(a_j) U^\top$ with a dictionary of unit atoms
-that all classes share, and needs none of them:
+writes the mean of $z z^\top$ over class j as $U \mathrm{diag}(a_j) U^\top$ with a dictionary of
+unit atoms that all classes share, and needs none of them:
 
-$$R(Z) - \sum_j \tfrac{N_j}{2N} \sum_l \log\Bigl(1 + \tfrac{d}{N_j\epsilon^2} a_{jl}\Bigr)
-  - \tfrac{\mu}{2} \sum_j \tfrac{1}{N_j^2}
-  \bigl\| Z_j^\top Z_j - U \mathrm{diag}(a_j) U^\top \bigr\|_F^2 .$$
+$$R(Z) - \sum_j \tfrac{N_j}{2N} \sum_l \log\Bigl(1 + \tfrac{d}{\epsilon^2} a_{jl}\Bigr)
+  - \tfrac{\mu}{2} \sum_j
+  \bigl\| \tfrac{1}{N_j} Z_j^\top Z_j - U \mathrm{diag}(a_j) U^\top \bigr\|_F^2 .$$
 
 Of all ways to write the covariances exactly, the sum of logarithms is smallest for their
 eigenvectors, where it is R_c: the variational value never exceeds Delta R where the penalty is 0.
@@ -32,7 +32,9 @@ EPS = 0.5**0.5
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Dictionary:
-    """How classes are spanned: to be updated by gradients, or found anew by `latch`.
+    """How classes are spanned: ascended together with the features, and found anew by `latch`.
+
+    Held fixed it would hold the features where they are.
 
     Attributes:
         atoms: U; used at unit length, `[q, d]`.
@@ -80,7 +82,7 @@ def latch(
     num_classes: int,
     atoms_per_class: int,
 ) -> Dictionary:
-    """The best dictionary of leading eigenvectors of each class's covariance.
+    """The best dictionary of leading eigenvectors of each class.
 
     Args:
         features: at unit length.
@@ -96,7 +98,7 @@ def latch(
     checks.check_count("atoms_per_class", atoms_per_class, 1)
     if atoms_per_class > d:
         raise checks.reject("atoms_per_class", atoms_per_class, f"at most {d}, the dimensions")
-    values, vectors = jnp.linalg.eigh(_covariances(features, labels, num_classes))
+    values, vectors = jnp.linalg.eigh(_second_moments(features, labels, num_classes)[0])
     leading = slice(d - atoms_per_class, None)
     own = jnp.maximum(values[:, leading], 0)
     places = jnp.eye(num_classes, dtype=own.dtype)
@@ -127,20 +129,22 @@ def variational_rate_reduction(
     """
     K, q = dictionary.amounts.shape
     features = jnp.asarray(features)
-    N, d = features.shape
+    d = features.shape[1]
     checks.check_shape("dictionary.atoms", dictionary.atoms, (q, d), "[q, d]")
-    covariances = _covariances(features, labels, K)
-    counts = membership(labels, K, to_spectra(features)).sum(1)
-    present = jnp.maximum(counts, 1)
+    moments, shares = _second_moments(features, labels, K)
     atoms, amounts = unit(dictionary.atoms), jnp.maximum(dictionary.amounts, 0)
-    logs = jnp.log1p((d / (present * eps**2))[:, None] * amounts).sum(1)
+    logs = jnp.log1p(d / eps**2 * amounts).sum(1)
     explained = jnp.einsum("kq,qc,qd->kcd", amounts, atoms, atoms, optimize="optimal")
-    left = jnp.square(covariances - explained).sum((1, 2)) / present**2
-    shares = counts / N
-    return coding_rate(features, eps) - shares @ logs / 2 - penalty * left.sum() / 2
+    left = jnp.square(moments - explained).sum((1, 2)) @ (shares > 0).astype(logs.dtype)
+    return coding_rate(features, eps) - shares @ logs / 2 - penalty * left / 2
 
 
-def _covariances(features: jax.Array, labels: AnyArray, num_classes: int) -> jax.Array:
-    """Sums of z z^T of each class, `[K, d, d]`."""
+def _second_moments(
+    features: jax.Array, labels: AnyArray, num_classes: int
+) -> tuple[jax.Array, jax.Array]:
+    """Means of z z^T over each class, `[K, d, d]`, and the classes' shares of the samples."""
     members = membership(labels, num_classes, to_spectra(features))
-    return jnp.einsum("kn,nc,nd->kcd", members, features, features, optimize="optimal")
+    counts = members.sum(1)
+    weights = members / jnp.maximum(counts, 1)[:, None]
+    moments = jnp.einsum("kn,nc,nd->kcd", weights, features, features, optimize="optimal")
+    return moments, counts / counts.sum()
