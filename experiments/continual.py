@@ -8,6 +8,7 @@ half of each batch is from it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -66,7 +67,6 @@ class Learner:
         self.params = self.model.init(jax.random.key(seed), jnp.zeros((1, settings.inputs)))
         self.anchors: list[tuple[Any, Any]] = []
         self.buffer = np.empty((0, settings.inputs), np.float32), np.empty(0, np.int64)
-        self._train = jax.jit(self._all_steps)
 
     def learn(self, x: np.ndarray, y: np.ndarray) -> None:
         """Trains on a task, then adds to what is kept."""
@@ -79,15 +79,17 @@ class Learner:
             again = self.rng.integers(0, len(old_y), (s.steps, BATCH // 2))
             pairs = zip(batches, (old_x[again], old_y[again]), strict=True)
             batches = tuple(np.concatenate(pair, 1) for pair in pairs)
-        self.params = self._train(self.params, self._penalty(), batches)
+        numbers = jnp.float32(s.rate), jnp.float32(s.strength)
+        self.params = _all_steps(self.model, self.params, self._penalty(), batches, *numbers)
         if s.strength:
-            self.anchors.append((self.params, self._fisher(x[:2000], y[:2000])))
+            information = _fisher(self.model, self.params, x[:2000], y[:2000])
+            self.anchors.append((self.params, information))
         if s.replayed:
             self._remember(x, y)
 
     def score(self, x: np.ndarray, y: np.ndarray) -> float:
         """Accuracy, over all classes."""
-        return float((np.asarray(self.model.apply(self.params, x)).argmax(1) == y).mean())
+        return float((np.asarray(_logits(self.model, self.params, x)).argmax(1) == y).mean())
 
     def kept_bytes(self) -> int:
         """Of what is kept besides the network: samples at a byte a pixel, or EWC's two arrays."""
@@ -103,34 +105,6 @@ class Learner:
             centre = jax.tree.map(lambda c, p, f: c + p * f, centre, params, fisher)
         return centre, weight
 
-    def _all_steps(self, params: Any, penalty: tuple, batches: tuple) -> Any:
-        optimizer = optax.adam(self.settings.rate)
-
-        def loss(params: Any, batch: tuple) -> jax.Array:
-            fit = losses.cross_entropy(self.model.apply(params, batch[0]), batch[1]).mean()
-            parts = jax.tree.map(lambda p, c, w: (w * p**2 / 2 - c * p).sum(), params, *penalty)
-            return fit + self.settings.strength * sum(jax.tree.leaves(parts))
-
-        def step(state: tuple, batch: tuple) -> tuple[tuple, None]:
-            params, inner = state
-            updates, inner = optimizer.update(jax.grad(loss)(params, batch), inner)
-            return (optax.apply_updates(params, updates), inner), None
-
-        return jax.lax.scan(step, (params, optimizer.init(params)), batches)[0][0]
-
-    def _fisher(self, x: np.ndarray, y: np.ndarray) -> Any:
-        """Mean squared gradients of the log-likelihood of samples."""
-
-        def loss(params: Any, one: jax.Array, label: jax.Array) -> jax.Array:
-            return losses.cross_entropy(self.model.apply(params, one[None]), label[None])[0]
-
-        def one(total: Any, pair: tuple) -> tuple[Any, None]:
-            slope = jax.grad(loss)(self.params, *pair)
-            return jax.tree.map(lambda t, g: t + g**2 / len(y), total, slope), None
-
-        zeros = jax.tree.map(jnp.zeros_like, self.params)
-        return jax.lax.scan(one, zeros, (x, y))[0]
-
     def _remember(self, x: np.ndarray, y: np.ndarray) -> None:
         """Samples of all classes seen, as many of each as there is room for."""
         x, y = (np.concatenate(pair) for pair in zip(self.buffer, (x, y), strict=True))
@@ -139,3 +113,47 @@ class Learner:
             [self.rng.permutation(np.flatnonzero(y == k))[:each] for k in np.unique(y)]
         )
         self.buffer = x[rows], y[rows]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(model: nn.Module, params: Any, x: jax.Array) -> jax.Array:
+    return model.apply(params, x)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _all_steps(
+    model: nn.Module,
+    params: Any,
+    penalty: tuple[Any, Any],
+    batches: tuple[jax.Array, jax.Array],
+    rate: jax.Array,
+    strength: jax.Array,
+) -> Any:
+    """The parameters after a step of Adam for each batch."""
+    optimizer = optax.adam(rate)
+
+    def loss(params: Any, batch: tuple) -> jax.Array:
+        fit = losses.cross_entropy(model.apply(params, batch[0]), batch[1]).mean()
+        parts = jax.tree.map(lambda p, c, w: (w * p**2 / 2 - c * p).sum(), params, *penalty)
+        return fit + strength * sum(jax.tree.leaves(parts))
+
+    def step(state: tuple, batch: tuple) -> tuple[tuple, None]:
+        params, inner = state
+        updates, inner = optimizer.update(jax.grad(loss)(params, batch), inner)
+        return (optax.apply_updates(params, updates), inner), None
+
+    return jax.lax.scan(step, (params, optimizer.init(params)), batches)[0][0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _fisher(model: nn.Module, params: Any, x: jax.Array, y: jax.Array) -> Any:
+    """Mean squared gradients of the log-likelihood of samples."""
+
+    def loss(params: Any, one: jax.Array, label: jax.Array) -> jax.Array:
+        return losses.cross_entropy(model.apply(params, one[None]), label[None])[0]
+
+    def add(total: Any, pair: tuple) -> tuple[Any, None]:
+        slope = jax.grad(loss)(params, *pair)
+        return jax.tree.map(lambda t, g: t + g**2 / len(y), total, slope), None
+
+    return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), (x, y))[0]
