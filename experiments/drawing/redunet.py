@@ -90,6 +90,7 @@ def over_tasks(ax: Axes, curves: Mapping[str, pd.DataFrame], column: str) -> Non
             markersize=4,
             linewidth=1.2,
             capsize=2,
+            zorder=10 - number,  # the first is the one to look at
             label=name,
         )
 
