@@ -69,12 +69,15 @@ def main(out: Path = Path("runs/bench_redunet.json")) -> None:
     print(markdown(growth), flush=True)
     losses = [_in_process("loss", str(K), tool, 1) for K in (10, 100) for tool in ("ncjax", "mcr2")]
     print(markdown(losses), flush=True)
+    memory = [_in_process("memory", "fashion_mnist", "ncjax", 2)]
+    print(markdown(memory), flush=True)
     environment = {
         "versions": {name: runs.version_of(name) for name in ("jax", "torch", "mcr2")},
         "date": time.strftime("%Y-%m-%d"),
         "load": os.getloadavg()[0],
     }
-    content = {"environment": environment, "networks": rows, "growth": growth, "losses": losses}
+    tables = {"networks": rows, "growth": growth, "losses": losses, "memory": memory}
+    content = {"environment": environment, **tables}
     runs.write_atomically(out, json.dumps(content, indent=1))
     print(f"{environment}; written: {out}")
 
@@ -119,7 +122,31 @@ def worker(kind: str, name: str, tool: str, cores: int) -> dict:
             "processor, ms a layer": 100 * processor,
             "operations": operations(N, K, T // 2 + 1, C),
         }
-    return _loss(int(name), tool)
+    return _loss(int(name), tool) if kind == "loss" else _memory(name)
+
+
+def _memory(name: str) -> dict:
+    """Peak memory of 50 layers of 1,000 images a class, by the process and by the formula."""
+    import resource
+
+    from ncjax import data
+    from ncjax.redunet import ReduNet, to_spectra
+    from ncjax.redunet.construction import memory_needed
+
+    dataset = data.load(name).corrupt(data.Corruption(per_class=1000))
+    x, test = (
+        np.asarray(images, np.float32).reshape(len(images), -1) / 255
+        for images in (dataset.images, dataset.test_images)
+    )
+    started = time.perf_counter()
+    net = ReduNet(50).fit(x, dataset.labels)
+    return {
+        "network": "Fashion-MNIST, 10,000 x 784, 50 layers",
+        "construction, s": time.perf_counter() - started,
+        "test accuracy": net.score(test, dataset.test_labels),
+        "peak, GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "formula, GiB": memory_needed(to_spectra(x), np.bincount(dataset.labels), 50) / 2**30,
+    }
 
 
 def operations(N: int, K: int, F: int, C: int) -> float:

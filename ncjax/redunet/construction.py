@@ -174,6 +174,7 @@ def check_fits(
     needed = memory_needed(spectra, counts, num_layers, batch_size=batch_size)
     one = memory_needed(spectra, counts, 1, batch_size=batch_size)
     F, N, C = spectra.values.shape
+    N = N if batch_size is None else batch_size
     what = f"{num_layers} layer(s) for {N:,} samples of {F} x {C} numbers in {len(counts)} classes"
     each = (needed - one) / max(1, num_layers - 1) / 2**30
     remedy = f"fewer layers ({each:.2g} GiB each), or smaller features"

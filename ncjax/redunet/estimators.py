@@ -30,7 +30,7 @@ from ncjax.redunet.module import ReduNetModule, parameters_of
 from ncjax.redunet.operators import Operators, places_of
 from ncjax.redunet.spectra import FFTNorm, Spectra, from_spectra, to_spectra
 from ncjax.redunet.subspaces import NearestSubspace
-from ncjax.types import Samples
+from ncjax.types import AnyArray, Samples
 
 Construction = Literal["samples", "covariances"]
 Classifier = Literal["network", "nearest_subspace", "knn", "svm"]
@@ -267,7 +267,7 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
     def _validated(self, X: Samples, y: Samples = NO_LABELS, *, reset: bool = True) -> Any:
         return validate_data(self, X, y, reset=reset, dtype=np.float32)
 
-    def _lifted(self, X: np.ndarray) -> jax.Array:
+    def _lifted(self, X: AnyArray) -> jax.Array:
         return jnp.asarray(X)
 
     def _built(self, X: np.ndarray, labels: np.ndarray) -> Network:

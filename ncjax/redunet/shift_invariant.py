@@ -12,7 +12,7 @@ from ncjax import checks
 from ncjax.redunet.estimators import NO_LABELS, Classifier, Construction, ReduNet
 from ncjax.redunet.lifting import lift, random_filters
 from ncjax.redunet.spectra import FFTNorm
-from ncjax.types import Samples
+from ncjax.types import AnyArray, Samples
 
 
 class ShiftInvariantReduNet(ReduNet):
@@ -99,7 +99,7 @@ class ShiftInvariantReduNet(ReduNet):
             raise checks.reject("X", f"samples of shape {shape}", f"of shape {self.input_shape_}")
         return (X, *labels) if labels else X
 
-    def _lifted(self, X: np.ndarray) -> jax.Array:
+    def _lifted(self, X: AnyArray) -> jax.Array:
         filters = random_filters(
             self.seed, self.channels, self.filter_size, X.shape[-1], self.positions
         )

@@ -103,6 +103,26 @@ def test_shifted_images_have_shifted_features_and_the_same_class(digits):
     np.testing.assert_array_equal(net.predict(moved), net.predict(others))
 
 
+@pytest.mark.parametrize("classifier", ["network", "knn"])
+def test_a_network_from_batches_of_samples_is_the_same(digits, classifier):
+    X, test, y, _ = digits
+    settings = {"sharpness": 5.0, "classifier": classifier}  # soft, so that rounding decides little
+    whole = ReduNet(3, **settings).fit(X, y)
+    net = ReduNet(3, streamed=True, batch_size=150, **settings).fit(X, y)
+    np.testing.assert_allclose(net.transform(test), whole.transform(test), atol=1e-4)
+    assert (net.predict(test) == whole.predict(test)).mean() > 0.99
+    np.testing.assert_allclose(net.monitor_.reduction, whole.monitor_.reduction, rtol=1e-4)
+
+
+def test_a_plateau_ends_construction_and_the_classifier_sees_its_features(digits):
+    X, test, y, labels = digits
+    net = ReduNet(60, plateau=0.02, classifier="nearest_subspace").fit(X, y)
+    count = len(net.monitor_.reduction)
+    assert 1 < count < 60
+    assert net.staged_predict(test).shape == (count, len(labels))
+    assert net.score(test, labels) > 0.9
+
+
 def test_what_is_refused(digits):
     X, _, y, _ = digits
     with pytest.raises(InputError, match=r"`y`: got one class.*two classes"):
@@ -125,6 +145,9 @@ def test_what_is_refused(digits):
         ShiftInvariantReduNet(filter_size=9).fit(X.reshape(-1, 8, 8), y)
     with pytest.raises(InputError, match=r"`X`: got shape.*\[N, H, W\]"):
         ShiftInvariantReduNet().fit(X, y)
+    shifting = ShiftInvariantReduNet(1, channels=2, filter_size=2).fit(X.reshape(-1, 8, 8), y)
+    with pytest.raises(InputError, match=r"`X`: got samples of shape \[6, 6, 1\]"):
+        shifting.predict(np.ones((2, 6, 6)))
 
 
 @pytest.mark.filterwarnings("ignore")
