@@ -104,7 +104,10 @@ def compared(name: str, seed: int, config: Config) -> pd.DataFrame:
             found["ReduNet, official settings"] = scores["network"]
         for method, pair in scores.items():
             candidates.setdefault(method, []).append(pair)
-    best = {f"ReduNet, {method}": max(pairs) for method, pairs in candidates.items()}
+    best = {
+        f"ReduNet, {method}": max(pairs, key=lambda pair: pair[0])
+        for method, pairs in candidates.items()
+    }
     rows = [
         {"data": name, "seed": seed, "method": method, "validation": pair[0], "accuracy": pair[1]}
         for method, pair in (found | best).items()

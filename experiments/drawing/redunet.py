@@ -35,7 +35,7 @@ def layers(traces: Mapping[str, Mapping[str, np.ndarray]], path: Path) -> None:
             upper.set_ylim(0)
             lower.plot(numbers, trace["accuracy"], color=COLORS[2], label="ReduNet")
             lower.axhline(trace["raw"], color="0.4", linestyle=":", label="raw nearest subspace")
-            low = min(trace["accuracy"].min(), trace["raw"])
+            low = min(trace["accuracy"].min(), trace["raw"], 0.95)
             lower.set_ylim(low - 0.6 * (1.005 - low), 1.005)
             lower.set_xlabel("layer")
         axes[0, 0].set_ylabel("rate (nats)")
