@@ -29,9 +29,9 @@ from matplotlib.figure import Figure
 
 from experiments.drawing import redunet as drawing
 from experiments.networks import spread
-from experiments.splits import Split, classical, product, split, unit
+from experiments.splits import Split, classical, on_all, product, split, unit
 from experiments.tables import kept, markdown
-from ncjax import losses, progress, runs
+from ncjax import losses, runs
 from ncjax.plots import COLORS, MARKERS, STYLE, save
 from ncjax.redunet import Dictionary, latch, mcr2_loss, variational_rate_reduction
 from ncjax.redunet import mcr2 as objectives
@@ -102,14 +102,12 @@ def main(
     config = PRESETS[preset]
     run = runs.open_run(run, config)
     print(f"writing to {run}")
-    cases = [(name, seed) for name in config.datasets for seed in range(config.seeds)]
-    tables = []
-    for name, seed in progress.bar(cases, desc="splits"):
-        path = run / "splits" / f"{name}-{seed}.csv"
-        tables.append(
-            kept(path, lambda name=name, seed=seed: compared(name, seed, config, run / "features"))
-        )
-    table = pd.concat(tables, ignore_index=True)
+    table = on_all(
+        run,
+        config.datasets,
+        config.seeds,
+        lambda name, seed: compared(name, seed, config, run / "features"),
+    )
     costs = kept(run / "costs.csv", lambda: step_costs(config))
     columns = ["network", "subspace", "reduction", "rank", "between", "rate", "penalty"]
     summary = markdown(spread(table, ["data", "method"], columns))

@@ -24,9 +24,9 @@ from sklearn.decomposition import PCA
 
 from experiments.drawing import redunet as drawing
 from experiments.networks import spread
-from experiments.splits import Split, classical, split, unit
-from experiments.tables import kept, markdown
-from ncjax import losses, progress, runs
+from experiments.splits import Split, classical, on_all, split, unit
+from experiments.tables import markdown
+from ncjax import losses, runs
 from ncjax.redunet import ReduNet, ReduNetModule
 
 TEMPERATURE = 100.0
@@ -78,12 +78,9 @@ def main(
     config = PRESETS[preset]
     run = runs.open_run(run, config)
     print(f"writing to {run}")
-    cases = [(name, seed) for name in config.datasets for seed in range(config.seeds)]
-    tables = []
-    for name, seed in progress.bar(cases, desc="splits"):
-        path = run / "splits" / f"{name}-{seed}.csv"
-        tables.append(kept(path, lambda name=name, seed=seed: compared(name, seed, config)))
-    table = pd.concat(tables, ignore_index=True)
+    table = on_all(
+        run, config.datasets, config.seeds, lambda name, seed: compared(name, seed, config)
+    )
     ends = table.loc[table.groupby(["data", "seed", "method"], sort=False)["validation"].idxmax()]
     summary = markdown(spread(ends, ["data", "method"], ["accuracy", "training", "rate"]))
     runs.write_atomically(run / "redunet_backprop.md", summary + "\n")

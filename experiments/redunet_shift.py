@@ -22,9 +22,9 @@ import tyro
 
 from experiments.drawing import redunet as drawing
 from experiments.networks import spread
-from experiments.splits import Split, classical, shifted, split, unit
-from experiments.tables import kept, markdown
-from ncjax import progress, runs
+from experiments.splits import Split, classical, on_all, shifted, split, unit
+from experiments.tables import markdown
+from ncjax import runs
 from ncjax.redunet import ReduNet, ShiftInvariantReduNet, polar
 
 ANGLES, RADII = 120, 15
@@ -100,12 +100,7 @@ def main(
     config = PRESETS[preset]
     run = runs.open_run(run, config)
     print(f"writing to {run}")
-    cases = [(name, seed) for name in config.cases for seed in range(config.seeds)]
-    tables = []
-    for name, seed in progress.bar(cases, desc="splits"):
-        path = run / "splits" / f"{name}-{seed}.csv"
-        tables.append(kept(path, lambda name=name, seed=seed: compared(name, seed, config)))
-    table = pd.concat(tables, ignore_index=True)
+    table = on_all(run, config.cases, config.seeds, lambda name, seed: compared(name, seed, config))
     summary = markdown(spread(table, ["data", "method"], ["plain", "shifted", "equivariance"]))
     runs.write_atomically(run / "redunet_shift.md", summary + "\n")
     (run / "figures").mkdir(exist_ok=True)

@@ -20,9 +20,9 @@ import tyro
 
 from experiments.drawing import redunet as drawing
 from experiments.networks import spread
-from experiments.splits import Split, classical, product, split, unit
-from experiments.tables import kept, markdown
-from ncjax import progress, runs
+from experiments.splits import Split, classical, on_all, product, split, unit
+from experiments.tables import markdown
+from ncjax import runs
 from ncjax.redunet import ReduNet
 
 OFFICIAL = {"eps": 0.1**0.5, "step": 0.5}
@@ -73,12 +73,9 @@ def main(
     config = PRESETS[preset]
     run = runs.open_run(run, config)
     print(f"writing to {run}")
-    cases = [(name, seed) for name in config.datasets for seed in range(config.seeds)]
-    tables = []
-    for name, seed in progress.bar(cases, desc="splits"):
-        path = run / "splits" / f"{name}-{seed}.csv"
-        tables.append(kept(path, lambda name=name, seed=seed: compared(name, seed, config)))
-    table = pd.concat(tables, ignore_index=True)
+    table = on_all(
+        run, config.datasets, config.seeds, lambda name, seed: compared(name, seed, config)
+    )
     shown = table.pivot_table("accuracy", ["data", "seed"], "method", sort=False).reset_index()
     methods = list(dict.fromkeys(table["method"]))
     summary = markdown(spread(shown, ["data"], methods))

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.datasets import load_iris
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
-from ncjax import data
+from experiments.tables import kept
+from ncjax import data, progress
 from ncjax.redunet import NearestSubspace
 
 
@@ -64,6 +67,25 @@ def split(name: str, seed: int, per_class: int, tested: int) -> Split:
     return Split(
         (x[train], y[train]), (x[validation], y[validation]), (x_test[chosen], y_test[chosen])
     )
+
+
+def on_all(
+    run: Path, names: Iterable[str], seeds: int, compared: Callable[[str, int], pd.DataFrame]
+) -> pd.DataFrame:
+    """One table of all splits; what a killed run has finished is not done again.
+
+    Args:
+        run: folder; a CSV file for each split goes into its "splits".
+        names: of data sets.
+        seeds: splits of each.
+        compared: the table of a data set and a seed.
+    """
+    cases = [(name, seed) for name in names for seed in range(seeds)]
+    tables = [
+        kept(run / "splits" / f"{name}-{seed}.csv", lambda pair=(name, seed): compared(*pair))
+        for name, seed in progress.bar(cases, desc="splits")
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def _pool(name: str, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
