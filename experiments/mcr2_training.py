@@ -46,7 +46,7 @@ class Config:
     Attributes:
         datasets: by name: training samples of each class, test samples at most.
         steps: of Adam.
-        rates: learning rates to choose from; the variational form takes the last.
+        rates: learning rates to choose from.
         penalties: of the variational form, to choose from.
         feature_dim: d.
         batch_size: samples a step; several times d.
@@ -59,7 +59,7 @@ class Config:
         default_factory=lambda: {"digits": (80, 2000), "fashion_mnist": (1000, 5000)}
     )
     steps: int = 1500
-    rates: tuple[float, ...] = (1e-4, 1e-3)
+    rates: tuple[float, ...] = (1e-4, 1e-3, 3e-3)
     penalties: tuple[float, ...] = (10.0, 100.0)
     feature_dim: int = 64
     batch_size: int = 500
@@ -145,7 +145,7 @@ def compared(name: str, seed: int, config: Config, folder: Path) -> pd.DataFrame
 
 def _grid(objective: str, config: Config) -> list[dict[str, float]]:
     if objective == "variational":
-        return product(rate=config.rates[-1:], penalty=config.penalties)
+        return product(rate=config.rates, penalty=config.penalties)
     return product(rate=config.rates)
 
 

@@ -52,7 +52,7 @@ class Config:
     )
     num_layers: int = 5
     epochs: int = 40
-    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3)
+    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
     batch_size: int = 100
     eps: float = 1.0
     seeds: int = 3

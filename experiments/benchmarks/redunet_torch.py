@@ -2,7 +2,9 @@
 
 The same algorithm as `ncjax.redunet`: half the frequencies of a real transform with their weights,
 batched Cholesky factors, all classes and frequencies in one product. Factors for small classes
-(Woodbury) are ours and not in the official code, so it runs with them and without.
+(Woodbury) are ours and not in the official code, so it runs with them and without. `by_loops` reads
+what the official code computes, in its order: a unitary transform with all frequencies, an inverse
+a class and frequency in a Python loop, frequencies last, and Delta R of what each layer gives out.
 """
 
 from __future__ import annotations
@@ -104,3 +106,71 @@ def _squares(values: Any, weights: Any) -> Any:
 
 def _normalised(values: Any, weights: Any) -> Any:
     return values / _squares(values, weights).sqrt().clamp_min(1e-8)[None, :, None]
+
+
+def by_loops(
+    features: np.ndarray,
+    labels: np.ndarray,
+    num_layers: int,
+    *,
+    eps: float,
+    step: float,
+    sharpness: float,
+    logged: bool,
+) -> float:
+    """Builds a network as the official code does; Delta R behind its last layer, or nan.
+
+    Args:
+        features: `[N, d]`, or `[N, ..., C]`.
+        labels: class indices.
+        num_layers: L.
+        eps: precision.
+        step: eta.
+        sharpness: lambda.
+        logged: whether Delta R is taken behind each layer.
+    """
+    z = torch.from_numpy(features)
+    z = z / z.flatten(1).norm(dim=1).view(-1, *[1] * (z.ndim - 1))
+    axes = tuple(range(1, z.ndim - 1))
+    values = torch.fft.fftn(z, dim=axes, norm="ortho").flatten(1, -2).mT if axes else z[..., None]
+    y = torch.from_numpy(labels)
+    groups = [y == k for k in range(int(y.max()) + 1)]
+    shares = torch.stack([group.float().mean() for group in groups])[:, None, None, None]
+    reduction = float("nan")
+    for _ in range(num_layers):
+        expansion = _loop_operator(values, eps)
+        compression = torch.stack([_loop_operator(values[group], eps) for group in groups])
+        compressed = torch.stack([_loop_product(matrix, values) for matrix in compression])
+        norms = compressed.flatten(2).norm(dim=2).clamp_min(1e-8)
+        assigned = torch.softmax(-sharpness * norms, 0)[..., None, None]
+        pulled = (shares * compressed * assigned).sum(0)
+        values = values + step * (_loop_product(expansion, values) - pulled)
+        values = values / values.flatten(1).norm(dim=1)[:, None, None]
+        if logged:
+            parts = torch.stack([_loop_rate(values[group], eps) for group in groups])
+            reduction = float(_loop_rate(values, eps) - shares.flatten() @ parts)
+    return reduction
+
+
+def _loop_matrices(values: Any, eps: float) -> tuple[Any, float]:
+    """I + alpha sum v v^H, `[C, C, T]`, and alpha; of `[N, C, T]`."""
+    alpha = values.shape[1] / (len(values) * eps**2)
+    covariance = torch.einsum("nit,njt->ijt", values, values.conj())
+    return torch.eye(values.shape[1])[..., None] + alpha * covariance, alpha
+
+
+def _loop_operator(values: Any, eps: float) -> Any:
+    matrices, alpha = _loop_matrices(values, eps)
+    found = torch.empty_like(matrices)
+    for t in range(matrices.shape[-1]):
+        found[..., t] = alpha * torch.linalg.inv(matrices[..., t])
+    return found
+
+
+def _loop_product(matrix: Any, values: Any) -> Any:
+    return torch.einsum("ijt,njt->nit", matrix, values)
+
+
+def _loop_rate(values: Any, eps: float) -> Any:
+    matrices, _ = _loop_matrices(values, eps)
+    return torch.linalg.slogdet(matrices.movedim(-1, 0)).logabsdet.mean() / 2

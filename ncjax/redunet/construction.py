@@ -12,13 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncjax import checks, parallel, progress
+from ncjax.redunet.groups import places_of
 from ncjax.redunet.layers import BLOCK_BYTES, LayerConfig, Monitor, construct, layer_in_blocks
-from ncjax.redunet.operators import (
-    Operators,
-    from_covariances,
-    is_factored,
-    places_of,
-)
+from ncjax.redunet.operators import Operators, from_covariances, is_factored
 from ncjax.redunet.rates import covariance
 from ncjax.redunet.spectra import Spectra
 
@@ -56,6 +52,11 @@ class Ending:
     plateau: float | None = None
     show: bool = False
 
+    @property
+    def watched(self) -> bool:
+        """Whether layers are built some at a time."""
+        return self.show or self.plateau is not None
+
 
 @parallel.on_one_blas_thread
 def build(spectra: Spectra, labels: np.ndarray, config: LayerConfig, ending: Ending) -> Network:
@@ -68,15 +69,13 @@ def build(spectra: Spectra, labels: np.ndarray, config: LayerConfig, ending: End
         ending: when to end.
 
     Raises:
-        InputError: more than the device's memory (`memory_needed`).
+        InputError: rates that are not finite.
     """
-    counts = np.bincount(labels)
-    check_fits(spectra, counts, ending.num_layers)
-    places, targets = jnp.asarray(places_of(labels, len(counts))), jnp.asarray(labels)
-    watched = ending.show or ending.plateau is not None
-    chunk = min(CHUNK, ending.num_layers) if watched else ending.num_layers
+    places, targets = jnp.asarray(places_of(labels, int(labels.max()) + 1)), jnp.asarray(labels)
+    chunk = min(CHUNK, ending.num_layers) if ending.watched else ending.num_layers
     if chunk == ending.num_layers:
         features, operators, monitor = _construct(spectra, places, targets, config, chunk)
+        check_rates(monitor)
         return _cut(Network(operators, monitor, features), ending)
 
     def parts() -> Iterator[tuple[Operators, Monitor]]:
@@ -107,6 +106,9 @@ def build_streamed(
         batch_size: samples, about.
         config: of all layers.
         ending: when to end.
+
+    Raises:
+        InputError: rates that are not finite.
     """
     K = int(labels.max()) + 1
     places = places_of(labels, K)
@@ -139,48 +141,78 @@ def build_streamed(
 
 
 def memory_needed(
-    spectra: Spectra, counts: np.ndarray, num_layers: int, *, batch_size: int | None = None
+    spectra: Spectra, counts: np.ndarray, ending: Ending, *, batch_size: int | None = None
 ) -> int:
-    """Bytes that `build` takes: operators, features and the compressed features of a block.
+    """Bytes of the arrays of a construction: operators, features, compressed features of a block.
 
     With s bytes a number, N samples of C channels at F frequencies, K classes, and r = C rows an
     operator (or the samples of the largest class, if they are at most C/2):
 
-    s F (L C (C + K r) + 3 K r C + 4 N C) + 3 min(256 MiB, s K F N C)
+    s F (L C (C + K r) + 3 C (C + K r) + 4 N C) + 3 min(256 MiB, s K F N C)
+
+    Where layers are built some at a time, L counts twice as many of them besides. What JAX itself
+    takes comes on top.
 
     Args:
-        spectra: of the samples.
+        spectra: of the samples, or their shapes and types.
         counts: samples of each class.
-        num_layers: L.
-        batch_size: samples at a time in `build_streamed`; all of them if None.
+        ending: with L.
+        batch_size: samples at a time, without factors, in `build_streamed`; all of them if None.
     """
     F, N, C = spectra.values.shape
     size, K = spectra.values.dtype.itemsize, len(counts)
     N = N if batch_size is None else batch_size
     factored = batch_size is None and is_factored(int(counts.max()), C)
     rows = int(counts.max()) if factored else C
-    numbers = F * (num_layers * C * (C + K * rows) + 3 * K * rows * C + 4 * N * C)
+    layers = ending.num_layers
+    if ending.watched and layers > CHUNK:
+        layers += 2 * CHUNK
+    numbers = F * ((layers + 3) * C * (C + K * rows) + 4 * N * C)
     return size * numbers + 3 * min(BLOCK_BYTES, size * K * F * N * C)
 
 
 def check_fits(
-    spectra: Spectra, counts: np.ndarray, num_layers: int, *, batch_size: int | None = None
+    spectra: Spectra, counts: np.ndarray, ending: Ending, *, batch_size: int | None = None
 ) -> None:
     """Refuses what does not fit in memory, before any of it is built.
 
+    Args:
+        spectra: of the samples, or their shapes and types.
+        counts: samples of each class.
+        ending: with the number of layers.
+        batch_size: see `memory_needed`.
+
     Raises:
-        InputError: with a number of layers that would fit, if there is one.
+        InputError: with the memory that a layer takes.
     """
-    needed = memory_needed(spectra, counts, num_layers, batch_size=batch_size)
-    one = memory_needed(spectra, counts, 1, batch_size=batch_size)
+    needed = memory_needed(spectra, counts, ending, batch_size=batch_size)
     F, N, C = spectra.values.shape
     N = N if batch_size is None else batch_size
-    what = f"{num_layers} layer(s) for {N:,} samples of {F} x {C} numbers in {len(counts)} classes"
-    each = (needed - one) / max(1, num_layers - 1) / 2**30
+    L = ending.num_layers
+    what = f"{L} layer(s) for {N:,} samples of {F} x {C} numbers in {len(counts)} classes"
+    more = memory_needed(
+        spectra, counts, dataclasses.replace(ending, num_layers=L + 1), batch_size=batch_size
+    )
+    each = (more - needed) / 2**30
     remedy = f"fewer layers ({each:.2g} GiB each), or smaller features"
     if batch_size is None:
         remedy += ", or streamed=True for fewer samples at a time"
     checks.check_memory("num_layers", what, needed, remedy)
+
+
+def check_rates(monitor: Monitor) -> None:
+    """Refuses a construction whose rates are not finite.
+
+    Raises:
+        InputError: with the first such layer.
+    """
+    rates = np.stack([monitor.rate, monitor.class_rate])
+    bad = np.flatnonzero(~np.isfinite(rates).all(0))
+    if len(bad):
+        dtype = rates.dtype
+        got = f"one with which the rates of layer {bad[0] + 1} are not finite in {dtype}"
+        remedy = "Take a larger one, or float64 (`jax.enable_x64`)."
+        raise checks.reject("eps", got, "larger for this precision", remedy)
 
 
 def _collected(parts: Iterator[tuple[Operators, Monitor]], chunk: int, ending: Ending) -> Network:
@@ -195,6 +227,7 @@ def _collected(parts: Iterator[tuple[Operators, Monitor]], chunk: int, ending: E
             bar.update(min(chunk, L - filled))
             filled = min(filled + chunk, L)
             network = Network(*_first(stacked, filled))
+            check_rates(network.monitor)
             if ending.plateau is not None and network.monitor.settled(ending.plateau):
                 break
     return _cut(network, ending)
@@ -214,13 +247,11 @@ def _first(stacked: Any, count: int) -> Any:
 
 
 def _cut(network: Network, ending: Ending) -> Network:
-    """Without the layers beyond the plateau."""
-    if ending.plateau is None:
-        return network
-    settled = network.monitor.settled(ending.plateau)
+    """Without the layers beyond the plateau; the monitor sees what the last one gives out."""
+    settled = None if ending.plateau is None else network.monitor.settled(ending.plateau)
     if settled is None:
         return network
-    return Network(*_first((network.operators, network.monitor), settled))
+    return Network(_first(network.operators, settled), _first(network.monitor, settled + 1))
 
 
 def _class_sums(values: jax.Array, num_classes: int) -> jax.Array:
@@ -240,6 +271,6 @@ def _advance_batch(
     return after.values, _class_sums(after.values, K), right
 
 
-_construct = jax.jit(construct, static_argnums=(3, 4))
-_advance = jax.jit(_advance_batch, static_argnums=3)
-_from_covariances = jax.jit(from_covariances, static_argnums=3)
+_construct = jax.jit(construct, static_argnums=4)
+_advance = jax.jit(_advance_batch)
+_from_covariances = jax.jit(from_covariances)

@@ -19,7 +19,15 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ncjax import checks, parallel
 from ncjax.redunet import persistence
-from ncjax.redunet.construction import Ending, Network, build, build_streamed, check_fits
+from ncjax.redunet.construction import (
+    Ending,
+    Network,
+    build,
+    build_streamed,
+    check_fits,
+    check_rates,
+)
+from ncjax.redunet.groups import places_of
 from ncjax.redunet.incremental import (
     ClassCovariances,
     class_covariances,
@@ -27,7 +35,7 @@ from ncjax.redunet.incremental import (
 )
 from ncjax.redunet.layers import LayerConfig, Monitor, normalised, transform
 from ncjax.redunet.module import ReduNetModule, parameters_of
-from ncjax.redunet.operators import Operators, places_of
+from ncjax.redunet.operators import Operators
 from ncjax.redunet.spectra import FFTNorm, Spectra, from_spectra, to_spectra
 from ncjax.redunet.subspaces import NearestSubspace
 from ncjax.types import AnyArray, Samples
@@ -46,6 +54,8 @@ _CLASSIFIERS = {
 class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
     """A network for vectors, each layer a step of ascent on the rate reduction.
 
+    In float32, or in float64 under `jax.enable_x64`.
+
     Args:
         num_layers: L.
         eps: precision of the rates; the official scripts' 0.1 is its square.
@@ -56,8 +66,9 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
             normalised as a whole (2011.14593), which `partial_fit` needs.
         classifier: what predicts: "network" (the last layer's assignment), or, fitted to the
             features, "nearest_subspace", "knn" (5 neighbours) or "svm" (linear).
-        plateau: construction ends with the layer after which Delta R grows by less than this
-            share of itself; None for all layers. Not with "covariances".
+        plateau: construction ends with the layer that makes Delta R grow by less than this share
+            of itself, or fall (`monitor_.falls` says so); None for all layers. Not with
+            "covariances".
         streamed: whether to build from batches of samples, features between layers being in a
             temporary file, where a device does not hold them all. Not with "covariances".
         batch_size: samples that pass through the network at once in `transform`, `predict`, and
@@ -69,7 +80,7 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         operators_: `Operators` of all layers, stacked.
         monitor_: `Monitor` of the construction: rates by layer, and where Delta R falls.
         head_: the classifier, but for "network".
-        kept_: `ClassCovariances`, all that is kept of samples; with "covariances" alone.
+        kept_: `ClassCovariances`, all that is kept of samples; None but with "covariances".
         open_: whether `partial_fit` takes classes that were not announced.
         n_features_in_: d.
     """
@@ -107,8 +118,8 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
             y: class labels `[N]`, of at least two classes.
 
         Raises:
-            InputError: unfit settings, a single class, samples that are all the same, or one that
-                is zero.
+            InputError: unfit settings, a single class, samples that are all the same, one that is
+                zero, more than the device's memory, or a precision beyond that of the numbers.
         """
         self._check_settings()
         X, y = self._validated(X, y)
@@ -119,12 +130,13 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         if len(self.classes_) < 2:
             got = f"one class, {self.classes_[0]!r}"
             raise checks.reject("y", got, "labels of at least two classes")
+        self.kept_: ClassCovariances | None = None
         if self.construction == "covariances":
-            self.kept_: ClassCovariances | None = None
             self.open_ = True
             return self._add(self._spectra(X), labels)
         network = self._built(X, labels)
-        self.operators_, self.monitor_ = network.operators, network.monitor
+        self.operators_ = jax.tree.map(jnp.asarray, network.operators)
+        self.monitor_ = network.monitor
         if self.classifier != "network":
             features = self.transform(X) if network.features is None else network.features
             self._fit_head(features, labels)
@@ -134,32 +146,38 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
     def partial_fit(self, X: Samples, y: Samples, classes: Samples | None = None) -> ReduNet:
         """Adds samples of new or known classes: the network is that of all samples together.
 
-        There only with `construction="covariances"`.
+        There only with `construction="covariances"`. It compiles anew for every number of classes:
+        to announce all of them in the first call spares that.
 
         Args:
             X: samples.
             y: class labels `[N]`; new ones are added to `classes_`.
             classes: labels of all classes that may come, in the first call; none need be given.
+                Those without a sample so far are never predicted.
 
         Raises:
             InputError: as of `fit`, and a label that is not among `classes` where they were given.
         """
         self._check_settings()
-        first = not hasattr(self, "classes_")
+        first = getattr(self, "kept_", None) is None
         X, y = self._validated(X, y, reset=first)
         check_classification_targets(y)
-        spectra = self._spectra(X)
         if first:
-            self.classes_, self.kept_ = np.unique(y if classes is None else classes), None
-            self.open_ = classes is None
-        new = np.setdiff1d(y, self.classes_)
-        if len(new) and not self.open_:
-            accepted = f"among those of the first call, {self.classes_.tolist()}"
+            known, is_open = np.unique(y if classes is None else classes), classes is None
+        else:
+            known, is_open = self.classes_, self.open_
+        new = np.setdiff1d(y, known)
+        if len(new) and not is_open:
+            accepted = f"among those of the first call, {known.tolist()}"
             raise checks.reject("y", f"labels {new.tolist()}", accepted)
-        self.classes_ = np.concatenate([self.classes_, new])
-        places = np.argsort(self.classes_)
-        labels = places[np.searchsorted(self.classes_, y, sorter=places)]
-        return self._add(spectra, labels)
+        spectra = self._spectra(X)
+        everyone = np.union1d(known, new)
+        if not first and len(new):
+            self.kept_ = self.kept_.among(np.searchsorted(everyone, known), len(everyone))
+        self.classes_, self.open_ = everyone, is_open
+        if first:
+            self.kept_ = None
+        return self._add(spectra, np.searchsorted(everyone, y))
 
     def transform(self, X: Samples) -> np.ndarray:
         """Features of samples, of the shape of what goes into the first layer."""
@@ -171,7 +189,7 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def predict(self, X: Samples) -> np.ndarray:
         """The class of each sample."""
-        check_is_fitted(self)
+        check_is_fitted(self, "operators_")
         if self.classifier == "network":
             return self.classes_[self.predict_proba(X).argmax(1)]
         features = self.transform(X)
@@ -188,7 +206,7 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         Its input is what goes into the first layer: of a `ShiftInvariantReduNet`, what `lift` of
         its filters gives.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "operators_")
         shares = tuple(np.asarray(self.operators_.shares[0]).tolist())
         L = len(self.operators_.shares)
         module = ReduNetModule(L, shares, self.step, self.sharpness, self._fft_norm)
@@ -200,7 +218,7 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         Raises:
             InputError: the folder is there already, or can't be written.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "operators_")
         parts = {name: getattr(self, name, None) for name in _ARRAYS}
         arrays = {
             name: {key: value for key, value in vars(part).items() if hasattr(value, "shape")}
@@ -230,12 +248,14 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
             raise checks.reject("folder", f"a saved {kind}", f"a saved {cls.__name__}")
         net = cls(**settings["parameters"])
         for name, value in settings["plain"].items():
-            setattr(net, name, value)
+            is_array = name == "feature_names_in_"
+            setattr(net, name, np.array(value, object) if is_array else value)
         net.classes_ = np.array(settings["classes"], settings["dtype"])
-        net.operators_ = Operators(**arrays["operators_"], factored=settings["factored"])
+        operators = Operators(**arrays["operators_"], factored=settings["factored"])
+        net.operators_ = jax.tree.map(jnp.asarray, operators)
         net.monitor_ = Monitor(**{"agreement": None} | arrays["monitor_"])
-        if "kept_" in arrays:
-            net.kept_ = ClassCovariances(**arrays["kept_"])
+        kept = ClassCovariances(**arrays["kept_"]) if "kept_" in arrays else None
+        net.kept_ = jax.tree.map(jnp.asarray, kept)
         if "samples_" in arrays:
             net._fit_head(**arrays["samples_"])
         return net
@@ -248,8 +268,12 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         return tags
 
     @property
+    def _dtype(self) -> np.dtype:
+        return jnp.result_type(float)
+
+    @property
     def _layer(self) -> LayerConfig:
-        return LayerConfig(self.eps, self.step, self.sharpness)
+        return LayerConfig(float(self.eps), float(self.step), float(self.sharpness))
 
     def _check_settings(self) -> None:
         for name in ("num_layers", "batch_size"):
@@ -265,25 +289,26 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
             raise checks.reject("classifier", self.classifier, "'network'", remedy)
 
     def _validated(self, X: Samples, y: Samples = NO_LABELS, *, reset: bool = True) -> Any:
-        return validate_data(self, X, y, reset=reset, dtype=np.float32)
+        return validate_data(self, X, y, reset=reset, dtype=self._dtype)
 
     def _lifted(self, X: AnyArray) -> jax.Array:
         return jnp.asarray(X)
 
     def _built(self, X: np.ndarray, labels: np.ndarray) -> Network:
-        ending = Ending(self.num_layers, self.plateau, self.verbose)
+        ending = Ending(int(self.num_layers), self.plateau, self.verbose)
+        batch_size = self.batch_size if self.streamed else None
+        shapes = jax.eval_shape(lambda x: to_spectra(self._lifted(x), self._fft_norm), X)
+        check_fits(shapes, np.bincount(labels), ending, batch_size=batch_size)
         if not self.streamed:
             return build(self._spectra(X), labels, self._layer, ending)
 
         def batch(rows: np.ndarray) -> Spectra:
             there = rows < len(X)
-            spectra = self._spectra(X[np.where(there, rows, 0)])
+            rows = np.where(there, rows, 0)
+            spectra = self._spectra(X[rows], rows)
             mask = jnp.asarray(there, spectra.values.dtype)
             return spectra.replace(spectra.values * mask[None, :, None])
 
-        one = jax.eval_shape(lambda x: to_spectra(self._lifted(x), self._fft_norm), X[:1])
-        counts = np.bincount(labels)
-        check_fits(one, counts, self.num_layers, batch_size=self.batch_size)
         return build_streamed(batch, labels, self.batch_size, self._layer, ending)
 
     def _fit_head(self, features: np.ndarray | Spectra, labels: np.ndarray) -> None:
@@ -293,36 +318,47 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.samples_ = {"features": features, "labels": np.asarray(labels)}
         self.head_ = _CLASSIFIERS[self.classifier]().fit(features, labels)
 
-    def _spectra(self, X: np.ndarray) -> Spectra:
-        inputs = self._lifted(X)
-        zero = np.flatnonzero(~np.asarray(inputs).reshape(len(inputs), -1).any(1))
+    def _spectra(self, X: np.ndarray, rows: np.ndarray | None = None) -> Spectra:
+        """Of samples at unit length; `rows` are their numbers for the error."""
+        sizes = np.abs(X).max(axis=tuple(range(1, X.ndim)), keepdims=True)
+        # Lifting is homogeneous: squares neither overflow nor vanish at this scale.
+        inputs = self._lifted(X / np.where(sizes > 0, sizes, 1))
+        zero = np.flatnonzero(~np.asarray(inputs.reshape(len(inputs), -1).any(1)))
         if len(zero):
-            got = f"{len(zero)} sample(s) without a direction (the first is {zero[0]})"
+            first = zero[0] if rows is None else rows[zero[0]]
+            got = f"{len(zero)} sample(s) without a direction (the first is {first})"
             raise checks.reject("X", got, "samples that are not zero", "Leave them out.")
         return normalised(to_spectra(inputs, self._fft_norm))
 
     _fft_norm: FFTNorm = "backward"
 
     def _add(self, spectra: Spectra, labels: np.ndarray) -> ReduNet:
-        K = len(self.classes_)
-        found = class_covariances(spectra, places_of(labels, K))
-        if self.kept_ is not None:
-            found = self.kept_.padded(K).merge(found)
-        self.kept_ = found
-        self.operators_, self.monitor_ = parallel.on_one_blas_thread(_construct_from)(
-            found, spectra.square_weights, self._layer, self.num_layers
+        counts = np.bincount(labels, minlength=len(self.classes_))
+        L = int(self.num_layers)
+        check_fits(spectra, counts, Ending(L), batch_size=spectra.values.shape[1])
+        found = class_covariances(spectra, places_of(labels, len(counts)))
+        kept = found if self.kept_ is None else self.kept_.merge(found)
+        operators, monitor = parallel.on_one_blas_thread(_construct_from)(
+            kept, spectra.square_weights, self._layer, L
         )
+        check_rates(monitor)
+        self.kept_, self.operators_, self.monitor_ = kept, operators, monitor
         return self
 
     def _passed(self, X: Samples) -> Iterator[tuple[Spectra, jax.Array, jax.Array]]:
         """What `transform` of `ncjax.redunet.layers` gives, batch by batch."""
-        check_is_fitted(self)
+        check_is_fitted(self, "operators_")
         X = self._validated(X, reset=False)
         for start in range(0, len(X), self.batch_size):
-            part = normalised(
-                to_spectra(self._lifted(X[start : start + self.batch_size]), self._fft_norm)
+            part = X[start : start + self.batch_size]
+            # Few sizes are compiled: powers of two, the last sample filling up.
+            size = min(self.batch_size, 1 << (len(part) - 1).bit_length())
+            rows = np.minimum(np.arange(size), len(part) - 1)
+            after, scores, assigned = _transform(
+                self.operators_, self._spectra(part[rows], start + rows), self._layer
             )
-            yield _transform(self.operators_, part, self._layer)
+            count = len(part)
+            yield after.replace(after.values[:, :count]), scores[:, :count], assigned[:, :count]
 
 
 def _softmax(scores: jax.Array) -> np.ndarray:
@@ -330,6 +366,6 @@ def _softmax(scores: jax.Array) -> np.ndarray:
 
 
 _ARRAYS = ("operators_", "monitor_", "kept_")
-_PLAIN = ("n_features_in_", "input_shape_", "open_")
-_construct_from = jax.jit(construct_from_covariances, static_argnums=(2, 3))
-_transform = jax.jit(transform, static_argnums=2)
+_PLAIN = ("n_features_in_", "feature_names_in_", "input_shape_", "open_")
+_construct_from = jax.jit(construct_from_covariances, static_argnums=3)
+_transform = jax.jit(transform)

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from jaxtyping import Float, Integer
 
 from ncjax import checks
+from ncjax.redunet.groups import counts_of, rows_of
 from ncjax.redunet.layers import LayerConfig, Monitor
-from ncjax.redunet.operators import Operators, from_covariances, rows_of
+from ncjax.redunet.operators import Operators, from_covariances
 from ncjax.redunet.rates import covariance
 from ncjax.redunet.spectra import Spectra
 from ncjax.types import AnyArray
@@ -42,12 +43,13 @@ class ClassCovariances:
         checks.check_shape("other.sums", other.sums, self.sums.shape, "[K, F, C, C]")
         return ClassCovariances(self.sums + other.sums, self.counts + other.counts)
 
-    def padded(self, num_classes: int) -> ClassCovariances:
-        """With classes of no samples after the others, so that there are as many as said."""
-        missing = num_classes - len(self.counts)
-        return jax.tree.map(
-            lambda leaf: jnp.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1)), self
-        )
+    def among(self, places: Integer[AnyArray, " K"], num_classes: int) -> ClassCovariances:
+        """With classes of no samples between: those here come at these places of so many."""
+
+        def spread(leaf: jax.Array) -> jax.Array:
+            return jnp.zeros((num_classes, *leaf.shape[1:]), leaf.dtype).at[places].set(leaf)
+
+        return jax.tree.map(spread, self)
 
 
 def class_covariances(spectra: Spectra, places: Integer[AnyArray, "K M"]) -> ClassCovariances:
@@ -55,15 +57,14 @@ def class_covariances(spectra: Spectra, places: Integer[AnyArray, "K M"]) -> Cla
 
     Args:
         spectra: of the samples, normalised.
-        places: row numbers of each class's samples (`ncjax.redunet.operators.places_of`).
+        places: row numbers of each class's samples (`ncjax.redunet.groups.places_of`).
     """
-    counts = (places < spectra.values.shape[1]).sum(1)
 
     def of_class(rows: jax.Array) -> jax.Array:
         return covariance(rows_of(spectra, rows))
 
     sums = jax.lax.map(of_class, jnp.asarray(places))
-    return ClassCovariances(sums, jnp.asarray(counts, spectra.weights.dtype))
+    return ClassCovariances(sums, counts_of(spectra, places))
 
 
 def construct_from_covariances(

@@ -9,16 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncjax.redunet.operators import Operators, from_samples
-from ncjax.redunet.spectra import Spectra, complex_form, real_form
+from ncjax.redunet.spectra import SMALLEST_NORM, Spectra, complex_form, real_form
+from ncjax.types import Scalar
 
-_SMALLEST_NORM = 1e-8
 BLOCK_BYTES = 2**28
 """Of the compressed features of a block of samples."""
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LayerConfig:
-    """What all layers share.
+    """What all layers share; may be traced.
 
     Attributes:
         eps: precision of the rates.
@@ -27,15 +28,17 @@ class LayerConfig:
             it nearly hard.
     """
 
-    eps: float = 0.1**0.5
-    step: float = 0.5
-    sharpness: float = 500.0
+    eps: Scalar = 0.1**0.5
+    step: Scalar = 0.5
+    sharpness: Scalar = 500.0
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Monitor:
     """What is seen of the features that go into each layer, `[L]` each.
+
+    Where construction ended on a plateau, also of those that the last layer gives out, `[L + 1]`.
 
     Attributes:
         rate: R.
@@ -57,7 +60,7 @@ class Monitor:
     def falls(self) -> np.ndarray:
         """The layers that let Delta R fall (by more than rounding), counted from 0.
 
-        A smaller step helps. What the last layer does is not seen.
+        A smaller step helps. What the last layer does is seen only where a plateau ended it.
         """
         reduction = self.reduction
         rounding = 10 * np.finfo(reduction.dtype).eps * np.abs(np.asarray(self.rate)).max()
@@ -65,6 +68,8 @@ class Monitor:
 
     def settled(self, tolerance: float) -> int | None:
         """How many layers there are until Delta R no longer grows by this share of itself a layer.
+
+        One that lets it fall (`falls`) ends it too.
 
         Args:
             tolerance: smallest relative growth that is worth a layer.
@@ -79,8 +84,8 @@ class Monitor:
 
 def normalised(spectra: Spectra) -> Spectra:
     """Every sample on the unit sphere, over all channels and positions."""
-    norms = jnp.maximum(spectra.norms(), _SMALLEST_NORM)
-    return spectra.replace(spectra.values / norms[None, :, None].astype(spectra.values.dtype))
+    norms = spectra.norms()[None, :, None].astype(spectra.values.dtype)
+    return spectra.replace(spectra.values / norms)
 
 
 def layer(operators: Operators, spectra: Spectra, config: LayerConfig) -> tuple[Spectra, jax.Array]:
@@ -92,8 +97,8 @@ def layer(operators: Operators, spectra: Spectra, config: LayerConfig) -> tuple[
     """
     values = real_form(spectra.values)
     compressed, squares = operators.compress(values)
-    norms = jnp.sqrt(jnp.einsum("f,kfn->kn", spectra.square_weights, squares))
-    scores = -config.sharpness * jnp.maximum(norms, _SMALLEST_NORM)
+    squares = jnp.einsum("f,kfn->kn", spectra.square_weights, squares)
+    scores = -config.sharpness * jnp.sqrt(jnp.maximum(squares, SMALLEST_NORM**2))
     scores = jnp.where(operators.shares[:, None] > 0, scores, -jnp.inf)
 
     def pull(total: jax.Array, one: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:

@@ -18,6 +18,8 @@ def random_filters(
 ) -> Float[jax.Array, "..."]:
     """Standard normal filters, `[size, inputs, channels]` or `[size, size, inputs, channels]`.
 
+    In float32, so that a seed means the same filters in either precision.
+
     Args:
         seed: of the filters.
         channels: filters, >= 1.
@@ -28,7 +30,7 @@ def random_filters(
     for name, value in {"channels": channels, "size": size}.items():
         checks.check_count(name, value, 1)
     shape = (size,) * positions + (inputs, channels)
-    return jax.random.normal(jax.random.key(seed), shape)
+    return jax.random.normal(jax.random.key(seed), shape, jnp.float32)
 
 
 def lift(

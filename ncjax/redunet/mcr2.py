@@ -21,10 +21,12 @@ import jax.numpy as jnp
 from jaxtyping import Float, Integer
 
 from ncjax import checks
-from ncjax.redunet.rates import coding_rate, membership, rate_reduction
+from ncjax.redunet.groups import counts_of, places_by, rows_of
+from ncjax.redunet.rates import coding_rate, covariance, rate_reduction
 from ncjax.redunet.spectra import to_spectra
 from ncjax.types import AnyArray, Scalar
 
+_HIGHEST = jax.lax.Precision.HIGHEST
 EPS = 0.5**0.5
 """The precision of the official MCR2 scripts, which name its square, 0.5."""
 
@@ -51,6 +53,7 @@ def mcr2_loss(
     eps: Scalar = EPS,
     *,
     num_classes: int | None = None,
+    largest_class: int | None = None,
 ) -> Float[jax.Array, ""]:
     """-Delta R of the features at unit length, in nats: a loss of a batch, not of one sample.
 
@@ -61,11 +64,14 @@ def mcr2_loss(
         labels: class indices.
         eps: precision, > 0 (not its square).
         num_classes: K; to be given under `jit`.
+        largest_class: most samples of a class in a batch, where labels are traced
+            (`rate_reduction`): it spares much where classes are many.
 
     Raises:
         InputError: as of `rate_reduction`.
     """
-    return -rate_reduction(unit(features), labels, eps, num_classes=num_classes)
+    settings = {"num_classes": num_classes, "largest_class": largest_class}
+    return -rate_reduction(unit(features), labels, eps, **settings)
 
 
 def unit(features: Float[AnyArray, "N d"]) -> Float[jax.Array, "N d"]:
@@ -81,6 +87,7 @@ def latch(
     *,
     num_classes: int,
     atoms_per_class: int,
+    largest_class: int | None = None,
 ) -> Dictionary:
     """The best dictionary of leading eigenvectors of each class.
 
@@ -89,6 +96,7 @@ def latch(
         labels: class indices.
         num_classes: K.
         atoms_per_class: q/K, at most d; with d the variational form is exact.
+        largest_class: see `mcr2_loss`.
 
     Raises:
         InputError: more atoms than dimensions.
@@ -98,7 +106,9 @@ def latch(
     checks.check_count("atoms_per_class", atoms_per_class, 1)
     if atoms_per_class > d:
         raise checks.reject("atoms_per_class", atoms_per_class, f"at most {d}, the dimensions")
-    values, vectors = jnp.linalg.eigh(_second_moments(features, labels, num_classes)[0])
+    values, vectors = jnp.linalg.eigh(
+        _second_moments(features, labels, num_classes, largest_class)[0]
+    )
     leading = slice(d - atoms_per_class, None)
     own = jnp.maximum(values[:, leading], 0)
     places = jnp.eye(num_classes, dtype=own.dtype)
@@ -113,6 +123,7 @@ def variational_rate_reduction(
     eps: Scalar = EPS,
     *,
     penalty: Scalar = 100.0,
+    largest_class: int | None = None,
 ) -> Float[jax.Array, ""]:
     """The variational form of Delta R, in nats; to be ascended in features and dictionary.
 
@@ -123,6 +134,7 @@ def variational_rate_reduction(
         eps: precision, > 0 (not its square).
         penalty: mu, on covariances that the dictionary leaves unexplained. Where it is small, the
             form is ascended by a dictionary that explains nothing, and Delta R falls.
+        largest_class: see `mcr2_loss`.
 
     Raises:
         InputError: as of `rate_reduction`, or a dictionary of other dimensions.
@@ -131,20 +143,26 @@ def variational_rate_reduction(
     features = jnp.asarray(features)
     d = features.shape[1]
     checks.check_shape("dictionary.atoms", dictionary.atoms, (q, d), "[q, d]")
-    moments, shares = _second_moments(features, labels, K)
+    moments, shares = _second_moments(features, labels, K, largest_class)
     atoms, amounts = unit(dictionary.atoms), jnp.maximum(dictionary.amounts, 0)
     logs = jnp.log1p(d / eps**2 * amounts).sum(1)
-    explained = jnp.einsum("kq,qc,qd->kcd", amounts, atoms, atoms, optimize="optimal")
+    weighted = amounts[:, :, None] * atoms[None]
+    explained = jnp.matmul(weighted.swapaxes(1, 2), atoms[None], precision=_HIGHEST)
     left = jnp.square(moments - explained).sum((1, 2)) @ (shares > 0).astype(logs.dtype)
     return coding_rate(features, eps) - shares @ logs / 2 - penalty * left / 2
 
 
 def _second_moments(
-    features: jax.Array, labels: AnyArray, num_classes: int
+    features: jax.Array, labels: AnyArray, num_classes: int, largest_class: int | None
 ) -> tuple[jax.Array, jax.Array]:
     """Means of z z^T over each class, `[K, d, d]`, and the classes' shares of the samples."""
-    members = membership(labels, num_classes, to_spectra(features))
-    counts = members.sum(1)
-    weights = members / jnp.maximum(counts, 1)[:, None]
-    moments = jnp.einsum("kn,nc,nd->kcd", weights, features, features, optimize="optimal")
+    spectra = to_spectra(features)
+    places = places_by(labels, num_classes, largest_class, len(features))
+    counts = counts_of(spectra, places)
+    scales = 1 / jnp.maximum(counts, 1)
+
+    def of_class(one: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return one[1] * covariance(rows_of(spectra, one[0]))[0]
+
+    moments = jax.lax.map(of_class, (jnp.asarray(places), scales))
     return moments, counts / counts.sum()

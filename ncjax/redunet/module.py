@@ -85,7 +85,8 @@ def parameters_of(operators: Operators) -> dict[str, jax.Array]:
     """
     compression = jnp.asarray(operators.compression)
     if operators.factored:
-        products = jnp.matmul(compression.conj().swapaxes(-1, -2), compression)
+        adjoint = compression.conj().swapaxes(-1, -2)
+        products = jnp.matmul(adjoint, compression, precision=jax.lax.Precision.HIGHEST)
         identity = jnp.eye(compression.shape[-1], dtype=compression.dtype)
         compression = identity[None, None, None] - products
     alphas = jnp.asarray(operators.alphas)[..., None, None, None].astype(compression.dtype)

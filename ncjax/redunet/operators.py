@@ -16,11 +16,12 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Float
 
+from ncjax.redunet.groups import counts_of, rows_of
 from ncjax.redunet.rates import covariance, gram, half_log_determinants, inverse_of, root
 from ncjax.redunet.spectra import Spectra, real_matrix
+from ncjax.types import Scalar
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -90,7 +91,7 @@ def from_covariances(
     covariances: jax.Array,
     counts: Float[jax.Array, " K"],
     weights: Float[jax.Array, " F"],
-    eps: float,
+    eps: Scalar,
 ) -> Built:
     """Operators from class covariances alone.
 
@@ -107,7 +108,7 @@ def from_covariances(
     return _built(whole, jax.vmap(inverse_of)(roots), roots, counts, alphas, weights, eps)
 
 
-def from_samples(spectra: Spectra, places: jax.Array, eps: float) -> Built:
+def from_samples(spectra: Spectra, places: jax.Array, eps: Scalar) -> Built:
     """Operators from the samples, in factors where those are smaller.
 
     Args:
@@ -116,8 +117,8 @@ def from_samples(spectra: Spectra, places: jax.Array, eps: float) -> Built:
         eps: precision.
     """
     values = spectra.values
-    N, C = values.shape[1:]
-    counts = (places < N).sum(1).astype(spectra.weights.dtype)
+    C = values.shape[-1]
+    counts = counts_of(spectra, places)
     if not is_factored(places.shape[1], C):
         covariances = jax.lax.map(lambda rows: covariance(rows_of(spectra, rows)), places)
         return from_covariances(covariances, counts, spectra.weights, eps)
@@ -126,20 +127,6 @@ def from_samples(spectra: Spectra, places: jax.Array, eps: float) -> Built:
     roots = jax.vmap(root)(jax.vmap(gram)(groups.conj()), alphas)
     factors = jax.vmap(_factor)(roots, groups, alphas)
     return _built(covariance(values), factors, roots, counts, alphas, spectra.weights, eps)
-
-
-def places_of(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Row numbers of each class's samples, filled up with N: int32 `[K, M]`."""
-    counts = np.bincount(labels, minlength=num_classes)
-    places = np.full((num_classes, counts.max()), len(labels), np.int32)
-    for k in range(num_classes):
-        places[k, : counts[k]] = np.flatnonzero(labels == k)
-    return places
-
-
-def rows_of(spectra: Spectra, rows: jax.Array) -> jax.Array:
-    """Samples by row number, zeros where that is N: `[F, M, C]`."""
-    return spectra.values.at[:, rows].get(mode="fill", fill_value=0)
 
 
 def is_factored(largest_class: int, channels: int) -> bool:
@@ -154,7 +141,7 @@ def _built(
     counts: jax.Array,
     alphas: jax.Array,
     weights: jax.Array,
-    eps: float,
+    eps: Scalar,
 ) -> Built:
     """Adds the expansion, and the rates of all samples and of each class."""
     alpha = _alphas(counts.sum(), whole.shape[-1], eps)
@@ -177,7 +164,7 @@ def _rows(values: jax.Array, matrix: jax.Array) -> jax.Array:
     return jnp.matmul(values, matrix.swapaxes(-1, -2), precision=_HIGHEST)
 
 
-def _alphas(counts: jax.Array, channels: int, eps: float) -> jax.Array:
+def _alphas(counts: jax.Array, channels: int, eps: Scalar) -> jax.Array:
     """alpha_j = C / (N_j eps^2), 0 of an empty class."""
     return jnp.where(counts > 0, channels / (jnp.maximum(counts, 1) * eps**2), 0)
 

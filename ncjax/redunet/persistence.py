@@ -21,7 +21,7 @@ def save(folder: Path | str, kind: str, settings: dict[str, Any], arrays: Any) -
     Args:
         folder: a new one.
         kind: of what is saved.
-        settings: what JSON holds.
+        settings: what JSON holds, or NumPy's numbers and arrays.
         arrays: nested dictionaries of arrays.
 
     Raises:
@@ -30,11 +30,13 @@ def save(folder: Path | str, kind: str, settings: dict[str, Any], arrays: Any) -
     folder = Path(folder).absolute()
     if folder.exists():
         raise checks.reject("folder", folder, "a new folder", "Name another, or delete it.")
+    content = json.dumps(
+        {"kind": kind, "settings": settings}, indent=2, default=lambda value: value.tolist()
+    )
     try:
         folder.mkdir(parents=True)  # before Orbax, which would wait for minutes
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(folder / "arrays", jax.tree.map(np.asarray, arrays))
-        content = json.dumps({"kind": kind, "settings": settings}, indent=2)
         runs.write_atomically(folder / _SETTINGS, content + "\n")
     except OSError as error:
         raise checks.reject("folder", f"{folder} ({error})", "a writable folder") from error

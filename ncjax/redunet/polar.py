@@ -6,14 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.ndimage import map_coordinates
-from jaxtyping import Float
+from jaxtyping import Float, Num
 
 from ncjax import checks
+from ncjax.redunet.spectra import floating
 from ncjax.types import AnyArray
 
 
 def polar(
-    images: Float[AnyArray, "N H W"], angles: int = 200, radii: int = 15
+    images: Num[AnyArray, "N H W"], angles: int = 200, radii: int = 15
 ) -> Float[jax.Array, "N angles radii"]:
     """Samples images along rays from their centre, bilinearly.
 
@@ -21,17 +22,18 @@ def polar(
     official code samples its first angle twice.
 
     Args:
-        images: grey, `[N, H, W]`.
+        images: grey, `[N, H, W]`; integers become floats.
         angles: of rays.
         radii: points on a ray, from the centre to the nearest edge: the channels.
 
     Raises:
-        InputError: another shape, or counts below 1.
+        InputError: another shape, NaN, or counts below 1.
     """
     checks.check_shape("images", images, (None, None, None), "[N, H, W]")
     checks.check_count("angles", angles, 1)
     checks.check_count("radii", radii, 1)
-    images = jnp.asarray(images)
+    checks.check_finite("images", images)
+    images = floating(images)
     height, width = images.shape[1:]
     turns = 2 * np.pi * np.arange(angles) / angles
     lengths = np.linspace(0, (min(height, width) - 1) / 2, radii)

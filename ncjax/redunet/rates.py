@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, Num
 
 from ncjax import checks
+from ncjax.redunet.groups import counts_of, places_by, rows_of
 from ncjax.redunet.spectra import FFTNorm, Spectra, check_features, to_spectra
 from ncjax.types import AnyArray, Scalar
 
@@ -28,7 +28,7 @@ _HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def coding_rate(
-    features: Float[AnyArray, "N ..."], eps: Scalar = 0.5, *, fft_norm: FFTNorm = "backward"
+    features: Num[AnyArray, "N ..."], eps: Scalar = 0.5, *, fft_norm: FFTNorm = "backward"
 ) -> Float[jax.Array, ""]:
     """R, in nats: what it takes to code a sample up to the precision, as if Gaussian.
 
@@ -45,16 +45,17 @@ def coding_rate(
         1.0397
     """
     spectra = _checked(features, eps, fft_norm)
-    everyone = jnp.ones((1, spectra.values.shape[1]), spectra.weights.dtype)
+    everyone = jnp.arange(spectra.values.shape[1])[None, :]
     return _rate(spectra, everyone, eps)
 
 
 def class_coding_rate(
-    features: Float[AnyArray, "N ..."],
+    features: Num[AnyArray, "N ..."],
     labels: Integer[AnyArray, " N"],
     eps: Scalar = 0.5,
     *,
     num_classes: int | None = None,
+    largest_class: int | None = None,
     fft_norm: FFTNorm = "backward",
 ) -> Float[jax.Array, ""]:
     """R_c, in nats: the mean rate of a sample that is coded with its class.
@@ -65,21 +66,25 @@ def class_coding_rate(
         eps: precision, > 0.
         num_classes: K; one more than the largest label if None. To be given under `jit`. A class
             without samples adds nothing.
+        largest_class: most samples of a class, where labels are traced: then a class costs as much
+            as it has samples at most, not as all have. With more the value is NaN.
         fft_norm: see `ncjax.redunet.Spectra`.
 
     Raises:
         InputError: as of `coding_rate`; labels out of range, or traced without `num_classes`.
     """
     spectra = _checked(features, eps, fft_norm)
-    return _rate(spectra, membership(labels, num_classes, spectra), eps)
+    places = places_by(labels, num_classes, largest_class, spectra.values.shape[1])
+    return _rate(spectra, places, eps)
 
 
 def rate_reduction(
-    features: Float[AnyArray, "N ..."],
+    features: Num[AnyArray, "N ..."],
     labels: Integer[AnyArray, " N"],
     eps: Scalar = 0.5,
     *,
     num_classes: int | None = None,
+    largest_class: int | None = None,
     fft_norm: FFTNorm = "backward",
 ) -> Float[jax.Array, ""]:
     """Delta R = R - R_c, in nats; arguments as of `class_coding_rate`.
@@ -88,28 +93,10 @@ def rate_reduction(
         >>> round(float(rate_reduction(jnp.eye(2), jnp.array([0, 1]), eps=1.0)), 4)
         0.1438
     """
-    settings = {"num_classes": num_classes, "fft_norm": fft_norm}
+    settings = {"num_classes": num_classes, "largest_class": largest_class, "fft_norm": fft_norm}
     return coding_rate(features, eps, fft_norm=fft_norm) - class_coding_rate(
         features, labels, eps, **settings
     )
-
-
-def membership(
-    labels: Integer[AnyArray, " N"], num_classes: int | None, spectra: Spectra
-) -> Float[jax.Array, "K N"]:
-    """1 where a sample is of a class.
-
-    Raises:
-        InputError: labels out of range, or traced without `num_classes`.
-    """
-    checks.check_shape("labels", labels, (spectra.values.shape[1],), "[N]")
-    if num_classes is None:
-        if not checks.is_concrete(labels):
-            raise checks.reject("num_classes", None, "given where labels are traced")
-        checks.check_labels("labels", labels, np.iinfo(np.int32).max)
-        num_classes = int(np.max(np.asarray(labels))) + 1
-    checks.check_labels("labels", labels, num_classes)
-    return jax.nn.one_hot(labels, num_classes, dtype=spectra.weights.dtype).T
 
 
 def _checked(features: AnyArray, eps: Scalar, fft_norm: FFTNorm) -> Spectra:
@@ -118,56 +105,51 @@ def _checked(features: AnyArray, eps: Scalar, fft_norm: FFTNorm) -> Spectra:
     return to_spectra(features, fft_norm)
 
 
-def _rate(spectra: Spectra, members: jax.Array, eps: Scalar) -> jax.Array:
-    """The mean over samples of the rate of the class each is coded with; members `[K, N]`."""
-    counts, C = members.sum(1), spectra.values.shape[-1]
+def _rate(spectra: Spectra, places: AnyArray, eps: Scalar) -> jax.Array:
+    """The mean over samples of the rate of the class each is coded with; places `[K, M]`."""
+    counts, C = counts_of(spectra, places), spectra.values.shape[-1]
     alphas = C / (jnp.maximum(counts, 1) * jnp.asarray(eps, counts.dtype) ** 2)
     weights = (counts / counts.sum())[:, None] * (spectra.weights / spectra.weights.sum())[None]
-    return _mean_rate(spectra.values, alphas, members, weights)
+    return _mean_rate(spectra, alphas, jnp.asarray(places), weights)
 
 
 @jax.custom_jvp
 def _mean_rate(
-    values: jax.Array, alphas: jax.Array, members: jax.Array, weights: jax.Array
+    spectra: Spectra, alphas: jax.Array, places: jax.Array, weights: jax.Array
 ) -> jax.Array:
     """Half the log-determinants of classes `[K]` and frequencies `[F]`, weighted `[K, F]`."""
 
     def of_class(one: tuple[jax.Array, ...]) -> jax.Array:
-        member, alpha, weight = one
-        own = _own(values, member)
-        return half_log_determinants(root(_smaller(own), alpha)) @ weight
+        rows, alpha, weight = one
+        return half_log_determinants(root(_smaller(rows_of(spectra, rows)), alpha)) @ weight
 
-    return jax.lax.map(of_class, (members, alphas, weights)).sum()
+    return jax.lax.map(of_class, (places, alphas, weights)).sum()
 
 
 @_mean_rate.defjvp
 def _mean_rate_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
     """By the gradient of the papers, alpha (I + alpha S)^-1 z: one product a class, not four."""
-    values, alphas, members, weights = primals
+    spectra, alphas, places, weights = primals
 
     def of_class(slope: jax.Array, one: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-        member, alpha, weight = one
-        own = _own(values, member)
+        rows, alpha, weight = one
+        own = rows_of(spectra, rows)
         roots = root(_smaller(own), alpha)
         inverse = inverse_of(roots)
-        scale = (alpha * weight).astype(values.dtype)[:, None, None]
-        if values.shape[1] < values.shape[2]:
+        scale = (alpha * weight).astype(own.dtype)[:, None, None]
+        if own.shape[1] < own.shape[2]:
             moved = jnp.matmul(inverse, own, precision=_HIGHEST)
         else:
             moved = jnp.matmul(own, inverse.swapaxes(-1, -2), precision=_HIGHEST)
         trace = jnp.trace(inverse, axis1=-2, axis2=-1).real
         by_alpha = (inverse.shape[-1] - trace) @ weight / (2 * alpha)
         value = half_log_determinants(roots) @ weight
-        return slope + scale * moved, jnp.stack([value, by_alpha])
+        return slope.at[:, rows].add(scale * moved, mode="drop"), jnp.stack([value, by_alpha])
 
-    slope, found = jax.lax.scan(of_class, jnp.zeros_like(values), (members, alphas, weights))
-    along_values = (slope.conj() * tangents[0]).real.sum()
+    zeros = jnp.zeros_like(spectra.values)
+    slope, found = jax.lax.scan(of_class, zeros, (places, alphas, weights))
+    along_values = (slope.conj() * tangents[0].values).real.sum()
     return found[:, 0].sum(), along_values + found[:, 1] @ tangents[1]
-
-
-def _own(values: jax.Array, member: jax.Array) -> jax.Array:
-    """The samples of a class, zeros in place of others."""
-    return values * member[None, :, None].astype(values.dtype)
 
 
 def _smaller(values: jax.Array) -> jax.Array:

@@ -19,6 +19,8 @@ from ncjax import checks
 from ncjax.types import AnyArray
 
 FFTNorm = Literal["backward", "ortho"]
+SMALLEST_NORM = 1e-8
+"""That is divided by; the derivative of a norm is taken to be zero below."""
 
 
 @jax.tree_util.register_dataclass
@@ -46,9 +48,9 @@ class Spectra:
         return self.weights / size
 
     def norms(self) -> jax.Array:
-        """The norm of each sample over all channels and positions, `[N]`."""
-        squares = jnp.square(jnp.abs(self.values)).sum(-1)
-        return jnp.sqrt(self.square_weights @ squares)
+        """The norm of each sample over all channels and positions, at least 1e-8, `[N]`."""
+        squares = jnp.square(real_form(self.values)).sum(-1)
+        return jnp.sqrt(jnp.maximum(self.square_weights @ squares, SMALLEST_NORM**2))
 
     def replace(self, values: jax.Array) -> Spectra:
         """Other values at the same frequencies."""
@@ -59,10 +61,10 @@ def to_spectra(features: AnyArray, fft_norm: FFTNorm = "backward") -> Spectra:
     """The Fourier transform over all axes between samples and channels.
 
     Args:
-        features: real, `[N, d]`, `[N, T, C]` or `[N, H, W, C]`.
+        features: real, `[N, d]`, `[N, T, C]` or `[N, H, W, C]`; integers become floats.
         fft_norm: see `Spectra`.
     """
-    features = jnp.asarray(features)
+    features = floating(features)
     positions = features.shape[1:-1]
     dtype = features.dtype
     if not positions:
@@ -77,6 +79,12 @@ def to_spectra(features: AnyArray, fft_norm: FFTNorm = "backward") -> Spectra:
     weights = np.broadcast_to(counted, values.shape[1:-1]).ravel()
     flat = values.reshape(len(features), -1, features.shape[-1]).swapaxes(0, 1)
     return Spectra(flat, jnp.asarray(weights, dtype), positions, fft_norm)
+
+
+def floating(array: AnyArray) -> jax.Array:
+    """The array, of floating point if it was not."""
+    array = jnp.asarray(array)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
 
 
 def from_spectra(spectra: Spectra) -> jax.Array:

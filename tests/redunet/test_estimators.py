@@ -1,14 +1,18 @@
 import pickle
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import tree_leaves_with_path as leaves
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import train_test_split
 from sklearn.utils.estimator_checks import check_estimator
 
+from ncjax import checks
 from ncjax.checks import InputError
-from ncjax.redunet import NearestSubspace, ReduNet, ShiftInvariantReduNet
+from ncjax.redunet import NearestSubspace, ReduNet, persistence
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +36,13 @@ def test_digits_are_told_apart_at_least_as_well_as_by_raw_subspaces(digits, buil
     assert after.score(built.transform(test), labels) > raw - 0.02
 
 
-def test_rate_reduction_ascends_layer_by_layer(built):
-    reduction = built.monitor_.reduction
-    assert reduction.shape == (20,)
-    assert np.all(np.diff(reduction) > 0)
-    assert not built.monitor_.falls.size
+@pytest.mark.parametrize("construction", ["samples", "covariances"])
+def test_rate_reduction_ascends_layer_by_layer(digits, construction):
+    X, _, y, _ = digits
+    monitor = ReduNet(20, construction=construction).fit(X, y).monitor_
+    assert monitor.reduction.shape == (20,)
+    assert np.all(np.diff(monitor.reduction) > 0)
+    assert not monitor.falls.size
 
 
 def test_assignments_are_probabilities_whatever_the_batches(digits, built):
@@ -54,20 +60,63 @@ def test_other_classifiers_see_the_features(digits, classifier):
     assert ReduNet(3, classifier=classifier).fit(X, y).score(test, labels) > 0.88
 
 
-def test_classes_in_any_order_end_in_the_joint_network(digits):
+PORTIONS = {
+    "one at a time": [[k] for k in (3, 1, 0, 9, 5, 4, 8, 7, 2, 6)],
+    "two at a time": [[8, 0], [1, 9], [5, 3], [2, 4], [7, 6]],
+    "unevenly": [[7], [0, 2, 9], [3, 8, 6, 5, 4], [1]],
+}
+
+
+@pytest.mark.parametrize("portions", PORTIONS.values(), ids=PORTIONS)
+def test_classes_in_any_order_end_in_the_joint_network(digits, portions):
     X, test, y, _ = digits
-    joint = ReduNet(5, construction="covariances").fit(X, y)
-    portions = [[3], [1, 7], [0, 2, 9], [8, 6, 5, 4]]
-    grown = ReduNet(5, construction="covariances")
-    for classes in portions:
-        rows = np.flatnonzero(np.isin(y, classes))
-        for half in np.array_split(rows, 2):
-            grown.partial_fit(X[half], y[half])
-    assert grown.classes_.tolist() != joint.classes_.tolist()
-    np.testing.assert_array_equal(grown.predict(test), joint.predict(test))
-    kept = {name for name in vars(grown) if name.endswith("_")}
-    assert kept == {"classes_", "open_", "kept_", "operators_", "monitor_", "n_features_in_"}
-    assert vars(grown.kept_).keys() == {"sums", "counts"}
+    with jax.enable_x64(True):
+        joint = ReduNet(20, construction="covariances").fit(X, y)
+        grown = ReduNet(20, construction="covariances")
+        for number, classes in enumerate(portions):
+            rows = np.flatnonzero(np.isin(y, classes))
+            for part in np.array_split(rows, 1 + number % 2):
+                announced = range(10) if number == 0 else None
+                grown.partial_fit(X[part], y[part], classes=announced)
+        for one, other in ((grown.operators_, joint.operators_), (grown.kept_, joint.kept_)):
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10), one, other
+            )
+        np.testing.assert_array_equal(grown.predict(test), joint.predict(test))
+
+
+def test_nothing_is_kept_of_samples_but_covariances_and_counts(digits, tmp_path):
+    X, _, y, _ = digits
+    net = ReduNet(2, construction="covariances")
+    for half in np.array_split(np.arange(len(y)), 2):
+        net.partial_fit(X[half], y[half])
+    settings = set(net.get_params())
+    fitted = {"classes_", "open_", "kept_", "operators_", "monitor_", "n_features_in_"}
+    assert set(vars(net)) == settings | fitted
+    net.save(tmp_path / "net")
+    _, _, arrays = persistence.load(tmp_path / "net")
+    shapes = {"/".join(k.key for k in path): leaf.shape for path, leaf in leaves(arrays)}
+    assert shapes == {
+        "kept_/sums": (10, 1, 64, 64),
+        "kept_/counts": (10,),
+        "monitor_/rate": (2,),
+        "monitor_/class_rate": (2,),
+        "operators_/expansion": (2, 1, 64, 64),
+        "operators_/compression": (2, 10, 1, 64, 64),
+        "operators_/alphas": (2, 10),
+        "operators_/shares": (2, 10),
+    }
+
+
+def test_new_classes_take_their_places_among_the_sorted(digits):
+    X, test, y, _ = digits
+    net = ReduNet(2, construction="covariances")
+    for classes in ([3, 7], [1], [0, 2, 4, 5, 6, 8, 9]):
+        rows = np.isin(y, classes)
+        net.partial_fit(X[rows], y[rows])
+        assert net.classes_.tolist() == sorted(net.classes_)
+    joint = ReduNet(2, construction="covariances").fit(X, y)
+    np.testing.assert_array_equal(net.predict(test), joint.predict(test))
 
 
 def test_a_fitted_network_takes_further_classes_and_survives_bad_samples(digits):
@@ -86,21 +135,17 @@ def test_classes_announced_and_not_yet_seen_are_never_predicted(digits):
     X, test, y, _ = digits
     net = ReduNet(3, construction="covariances")
     early = y < 4
-    net.partial_fit(X[early], y[early], classes=range(10))
-    assert set(net.predict(test)) == set(range(4))
     with pytest.raises(InputError, match=r"`y`: got labels \[11\].*first call"):
-        net.partial_fit(X, np.full(len(X), 11))
-
-
-def test_shifted_images_have_shifted_features_and_the_same_class(digits):
-    X, test, y, _ = digits
-    net = ShiftInvariantReduNet(3, channels=8, filter_size=3)
-    images, others = X.reshape(-1, 8, 8)[:60], test.reshape(-1, 8, 8)[:20]
-    net.fit(images, y[:60])
-    moved = np.roll(others, (2, 3), (1, 2))
-    expected = np.roll(net.transform(others), (2, 3), (1, 2))
-    np.testing.assert_allclose(net.transform(moved), expected, atol=1e-5)
-    np.testing.assert_array_equal(net.predict(moved), net.predict(others))
+        net.partial_fit(X[:1], [11], classes=range(10))
+    with pytest.raises(NotFittedError):
+        net.predict(X)
+    net.partial_fit(X[early], y[early], classes=range(12))  # the refused call left nothing
+    assert set(net.predict(test)) == set(range(4))
+    with pytest.raises(InputError, match=r"`y`: got labels \[13\].*first call"):
+        net.partial_fit(X, np.full(len(X), 13))
+    module, variables = net.to_flax()
+    slopes = jax.grad(lambda v: module.apply(v, jnp.asarray(X[:9], "f4"))[1].sum())(variables)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
 
 
 @pytest.mark.parametrize("classifier", ["network", "knn"])
@@ -117,8 +162,9 @@ def test_a_network_from_batches_of_samples_is_the_same(digits, classifier):
 def test_a_plateau_ends_construction_and_the_classifier_sees_its_features(digits):
     X, test, y, labels = digits
     net = ReduNet(60, plateau=0.02, classifier="nearest_subspace").fit(X, y)
-    count = len(net.monitor_.reduction)
+    count = len(net.operators_.shares)
     assert 1 < count < 60
+    assert len(net.monitor_.reduction) == count + 1
     assert net.staged_predict(test).shape == (count, len(labels))
     assert net.score(test, labels) > 0.9
 
@@ -139,15 +185,37 @@ def test_what_is_refused(digits):
         ReduNet().partial_fit(X, y)
     with pytest.raises(NotFittedError):
         ReduNet().predict(X)
+    with pytest.raises(InputError, match=r"`eps`.*larger"):
+        ReduNet(2, eps=1e-20).fit(X, y)
+    broken = np.where(X == 1, np.nan, X)
+    net = ReduNet(1, construction="covariances").fit(X, y)
+    for call in (lambda: ReduNet().fit(broken, y), lambda: net.partial_fit(broken, y)):
+        with pytest.raises(ValueError, match="NaN"):
+            call()
     with pytest.raises(ValueError, match="NaN"):
-        ReduNet().fit(np.where(X == 1, np.nan, X), y)
-    with pytest.raises(InputError, match=r"`filters`.*smaller filters"):
-        ShiftInvariantReduNet(filter_size=9).fit(X.reshape(-1, 8, 8), y)
-    with pytest.raises(InputError, match=r"`X`: got shape.*\[N, H, W\]"):
-        ShiftInvariantReduNet().fit(X, y)
-    shifting = ShiftInvariantReduNet(1, channels=2, filter_size=2).fit(X.reshape(-1, 8, 8), y)
-    with pytest.raises(InputError, match=r"`X`: got samples of shape \[6, 6, 1\]"):
-        shifting.predict(np.ones((2, 6, 6)))
+        net.predict(broken)
+    with pytest.raises(InputError, match=r"`X`: got 1 sample.*the first is 7"):
+        net.predict(np.vstack([X[:7], 0 * X[:1]]))
+    zero = np.vstack([X[:300], 0 * X[:1]])
+    with pytest.raises(InputError, match=r"`X`: got 1 sample.*the first is 300"):
+        ReduNet(1, streamed=True, batch_size=50).fit(zero, y[:301])
+
+
+def test_the_length_of_samples_does_not_matter(digits):
+    X, test, y, _ = digits
+    X, test = X.astype("f8"), test.astype("f8")
+    expected = ReduNet(2).fit(X, y).predict_proba(test)
+    for scale in (1e-30, 1e30):
+        found = ReduNet(2).fit(scale * X, y).predict_proba(scale * test)
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_memory_is_asked_for_by_either_construction(digits, monkeypatch):
+    X, _, y, _ = digits
+    monkeypatch.setattr(checks, "_device_memory", lambda: 1000)
+    for settings in ({}, {"streamed": True}, {"construction": "covariances"}):
+        with pytest.raises(InputError, match=r"`num_layers`"):
+            ReduNet(2, **settings).fit(X, y)
 
 
 @pytest.mark.filterwarnings("ignore")

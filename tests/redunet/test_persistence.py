@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from ncjax.checks import InputError
@@ -35,6 +36,15 @@ def test_a_loaded_network_takes_further_classes(tmp_path):
         ReduNet.load(tmp_path / "net")
     with pytest.raises(InputError, match=r"`folder`.*a new folder"):
         net.save(tmp_path / "net")
+
+
+def test_numbers_of_numpy_and_names_of_columns_are_saved_too(tmp_path):
+    table = pd.DataFrame(SIGNALS, columns=list("abcdef"))
+    net = ReduNet(np.int64(2), eps=np.float32(0.3)).fit(table, LABELS)
+    net.save(tmp_path / "net")
+    loaded = ReduNet.load(tmp_path / "net")
+    np.testing.assert_array_equal(loaded.predict(table), net.predict(table))
+    assert loaded.feature_names_in_.tolist() == list("abcdef")
 
 
 def test_only_what_was_saved_to_the_end_is_loaded(tmp_path):

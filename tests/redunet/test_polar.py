@@ -20,6 +20,13 @@ def test_rays_go_from_the_centre_to_the_edge():
     np.testing.assert_allclose(rays[:, 1], IMAGES[:, 4:, 4], atol=1e-5)
 
 
+def test_images_may_be_integers():
+    images = np.arange(2 * 9 * 9, dtype=np.uint8).reshape(2, 9, 9)
+    np.testing.assert_array_equal(polar(images, 8, 5), polar(images.astype("f4"), 8, 5))
+    with pytest.raises(InputError, match=r"`images`.*NaN"):
+        polar(np.full((1, 9, 9), np.nan, "f4"))
+
+
 @pytest.mark.usefixtures("no_type_checks")
 def test_what_is_refused():
     with pytest.raises(InputError, match=r"`images`.*\[N, H, W\]"):

@@ -28,6 +28,31 @@ def test_rates_are_those_of_all_shifts_of_the_samples(shape):
     np.testing.assert_allclose(found, (whole - of_classes) / T, rtol=1e-12)
 
 
+def test_integers_are_taken_for_what_they_are():
+    found = rate_reduction(np.eye(4, dtype=int), np.arange(4) % 2, 0.5)
+    np.testing.assert_allclose(found, rate_reduction(np.eye(4), np.arange(4) % 2, 0.5))
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_traced_labels_need_no_more_than_the_largest_class(shape):
+    features, labels = case(shape)
+    labels = np.roll(labels, 1)
+    largest = int(np.bincount(labels).max())
+
+    def slope(z, y, **settings):
+        reduction = lambda z: rate_reduction(z, y, num_classes=3, **settings)  # noqa: E731
+        return jax.value_and_grad(reduction)(z)
+
+    expected = slope(jnp.asarray(features), labels)
+    for most in (None, largest, largest + 1):
+        found = jax.jit(lambda z, y, most=most: slope(z, y, largest_class=most))(features, labels)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), found, expected
+        )
+    exceeded = jax.jit(lambda z, y: slope(z, y, largest_class=largest - 1))(features, labels)
+    assert np.isnan(exceeded[0])
+
+
 def test_an_empty_class_adds_nothing():
     features, labels = case((7, 5))
     expected = class_coding_rate(features, labels)
