@@ -1,8 +1,8 @@
 """An MLP that learns tasks one after the other: fine-tuning, EWC, experience replay.
 
 Elastic weight consolidation (1612.00796) adds, after each task, the diagonal of its Fisher
-information at the parameters found. Replay keeps a buffer with equal room for every class seen, and
-half of each batch is from it.
+information at the parameters found, from 2,000 samples with labels that the network draws. Replay
+keeps a buffer with equal room for every class seen, and half of each batch is from it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.splits import unit
 from ncjax import losses
 
 BATCH = 100
@@ -66,7 +67,7 @@ class Learner:
         self.rng = np.random.default_rng(seed)
         self.params = self.model.init(jax.random.key(seed), jnp.zeros((1, settings.inputs)))
         self.anchors: list[tuple[Any, Any]] = []
-        self.buffer = np.empty((0, settings.inputs), np.float32), np.empty(0, np.int64)
+        self.buffer = np.empty((0, settings.inputs), np.uint8), np.empty(0, np.int64)
 
     def learn(self, x: np.ndarray, y: np.ndarray) -> None:
         """Trains on a task, then adds to what is kept."""
@@ -77,12 +78,14 @@ class Learner:
         batches = (x[rows], y[rows])
         if mixed:
             again = self.rng.integers(0, len(old_y), (s.steps, BATCH // 2))
-            pairs = zip(batches, (old_x[again], old_y[again]), strict=True)
+            old = unit(old_x[again].reshape(-1, s.inputs).astype(np.float32))
+            pairs = zip(batches, (old.reshape(*again.shape, -1), old_y[again]), strict=True)
             batches = tuple(np.concatenate(pair, 1) for pair in pairs)
         numbers = jnp.float32(s.rate), jnp.float32(s.strength)
         self.params = _all_steps(self.model, self.params, self._penalty(), batches, *numbers)
         if s.strength:
-            information = _fisher(self.model, self.params, x[:2000], y[:2000])
+            key = jax.random.key(len(self.anchors))
+            information = _fisher(self.model, self.params, x[:2000], key)
             self.anchors.append((self.params, information))
         if s.replayed:
             self._remember(x, y)
@@ -106,8 +109,9 @@ class Learner:
         return centre, weight
 
     def _remember(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Samples of all classes seen, as many of each as there is room for."""
-        x, y = (np.concatenate(pair) for pair in zip(self.buffer, (x, y), strict=True))
+        """Samples of all classes seen, as many of each as there is room for, a byte a pixel."""
+        levels = np.round(255 * x / x.max(1, keepdims=True)).astype(np.uint8)
+        x, y = (np.concatenate(pair) for pair in zip(self.buffer, (levels, y), strict=True))
         each = self.settings.replayed // len(np.unique(y))
         rows = np.concatenate(
             [self.rng.permutation(np.flatnonzero(y == k))[:each] for k in np.unique(y)]
@@ -146,8 +150,9 @@ def _all_steps(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _fisher(model: nn.Module, params: Any, x: jax.Array, y: jax.Array) -> Any:
-    """Mean squared gradients of the log-likelihood of samples."""
+def _fisher(model: nn.Module, params: Any, x: jax.Array, key: jax.Array) -> Any:
+    """Mean squared gradients of the log-likelihood, of labels drawn from the model itself."""
+    y = jax.random.categorical(key, model.apply(params, x))
 
     def loss(params: Any, one: jax.Array, label: jax.Array) -> jax.Array:
         return losses.cross_entropy(model.apply(params, one[None]), label[None])[0]

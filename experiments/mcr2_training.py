@@ -26,10 +26,11 @@ import optax
 import pandas as pd
 import tyro
 from matplotlib.figure import Figure
+from sklearn.model_selection import ParameterGrid
 
 from experiments.drawing import redunet as drawing
 from experiments.networks import spread
-from experiments.splits import Split, classical, on_all, product, split, unit
+from experiments.splits import Split, classical, on_all, split, unit
 from experiments.tables import kept, markdown
 from ncjax import losses, runs
 from ncjax.plots import COLORS, MARKERS, STYLE, save
@@ -145,8 +146,8 @@ def compared(name: str, seed: int, config: Config, folder: Path) -> pd.DataFrame
 
 def _grid(objective: str, config: Config) -> list[dict[str, float]]:
     if objective == "variational":
-        return product(rate=config.rates, penalty=config.penalties)
-    return product(rate=config.rates)
+        return list(ParameterGrid({"rate": config.rates, "penalty": config.penalties}))
+    return list(ParameterGrid({"rate": config.rates}))
 
 
 def _accuracy(apply: Callable, x: np.ndarray, y: np.ndarray) -> float:
@@ -178,15 +179,18 @@ def trained(
 ) -> Callable[[np.ndarray], tuple[jax.Array, jax.Array]]:
     """The network after training: from samples to logits and features."""
     model = _MLP(config.feature_dim)
-    x, y = map(jnp.asarray, parts.train)
-    K, optimizer = int(y.max()) + 1, optax.adam(rate)
+    classes = parts.train[1]
+    x, y = jnp.asarray(parts.train[0]), jnp.asarray(classes)
+    K, optimizer = int(classes.max()) + 1, optax.adam(rate)
+    # Several deviations above the share of a class in a batch.
+    most = {"largest_class": min(config.batch_size, 2 * config.batch_size // K + 50)}
     params = model.init(jax.random.key(seed), x[:1])
 
     @jax.jit
     def found(params: Any) -> Dictionary | None:
         features = objectives.unit(model.apply(params, x)[1])
         settings = {"num_classes": K, "atoms_per_class": config.feature_dim // 2}
-        return latch(features, y, **settings) if objective == "variational" else None
+        return latch(features, classes, **settings) if objective == "variational" else None
 
     def loss(point: tuple[Any, Dictionary | None], rows: jax.Array) -> jax.Array:
         params, dictionary = point
@@ -194,9 +198,11 @@ def trained(
         if objective == "cross entropy":
             return losses.cross_entropy(logits, y[rows]).mean()
         if objective == "Delta R":
-            return mcr2_loss(features, y[rows], num_classes=K)
+            return mcr2_loss(features, y[rows], num_classes=K, **most)
         unit_features = objectives.unit(features)
-        return -variational_rate_reduction(unit_features, y[rows], dictionary, penalty=penalty)
+        return -variational_rate_reduction(
+            unit_features, y[rows], dictionary, penalty=penalty, **most
+        )
 
     def step(state: tuple, rows: jax.Array) -> tuple[tuple, None]:
         point, inner = state
@@ -222,8 +228,10 @@ def step_costs(config: Config) -> pd.DataFrame:
         z = np.asarray(objectives.unit(rng.normal(size=(N, d)).astype(np.float32)))
         dictionary = latch(z, y, num_classes=K, atoms_per_class=1)
         calls = {
-            "Delta R": lambda z, y, K=K: mcr2_loss(z, y, num_classes=K),
-            "variational": lambda z, y, D=dictionary: -variational_rate_reduction(z, y, D),
+            "Delta R": lambda z, y, K=K: mcr2_loss(z, y, num_classes=K, largest_class=20),
+            "variational": lambda z, y, D=dictionary: (
+                -variational_rate_reduction(z, y, D, largest_class=20)
+            ),
         }
         row = {"classes": K}
         for name, call in calls.items():

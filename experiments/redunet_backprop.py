@@ -20,7 +20,7 @@ import numpy as np
 import optax
 import pandas as pd
 import tyro
-from sklearn.decomposition import PCA
+from sklearn.decomposition import TruncatedSVD
 
 from experiments.drawing import redunet as drawing
 from experiments.networks import spread
@@ -112,10 +112,8 @@ def _reduced(parts: Split) -> Split:
     flat = parts.map(unit)
     if flat.train[0].shape[1] <= 64:
         return flat
-    directions = PCA(64, random_state=0).fit(flat.train[0]).components_
-    mean = flat.train[0].mean(0, keepdims=True)
-    basis = np.linalg.qr(np.concatenate([mean, directions[:-1]]).T)[0].astype(np.float32)
-    return flat.map(lambda x: unit(x @ basis))
+    reducer = TruncatedSVD(64, random_state=0).fit(flat.train[0])
+    return flat.map(lambda x: unit(reducer.transform(x)))
 
 
 def _history(

@@ -28,15 +28,17 @@ import numpy as np
 import pandas as pd
 import tyro
 from matplotlib.figure import Figure
+from sklearn.model_selection import ParameterGrid
 
 from experiments.continual import Learner, Settings
 from experiments.drawing.redunet import TITLES, over_tasks
 from experiments.networks import spread
-from experiments.splits import Split, product, split, unit
+from experiments.splits import Split, split, unit
 from experiments.tables import kept, markdown
 from ncjax import progress, runs
 from ncjax.plots import STYLE, save
 from ncjax.redunet import NearestSubspace, ReduNet
+from ncjax.redunet.operators import Operators
 
 TASKS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
 
@@ -149,16 +151,17 @@ def methods(parts: Split, seed: int, config: Config) -> dict[str, Callable[[dict
 
 def choose(parts: Split, config: Config) -> pd.DataFrame:
     """The settings of each method that are best on validation samples after the last task."""
+    rates = {"rate": config.rates}
     grids = {
-        "ReduNet, incremental": product(eps=config.eps),
-        "raw nearest subspace": product(dim=(2, 5, 10, 20, 40)),
-        "MLP, fine-tuned": product(rate=config.rates),
-        "MLP, EWC": product(rate=config.rates, strength=config.strengths),
-        "MLP, replay of as many bytes": product(rate=config.rates),
+        "ReduNet, incremental": {"eps": config.eps},
+        "raw nearest subspace": {"dim": (2, 5, 10, 20, 40)},
+        "MLP, fine-tuned": rates,
+        "MLP, EWC": rates | {"strength": config.strengths},
+        "MLP, replay of as many bytes": rates,
     }
     made, rows = methods(parts, 0, config), []
-    for method, grid in grids.items():
-        scores = []
+    for method, settings_of in grids.items():
+        grid, scores = list(ParameterGrid(settings_of)), []
         for settings in grid:
             learner = made[method](settings)
             for task in TASKS:
@@ -223,8 +226,7 @@ class Subspaces:
     def score(self, x: np.ndarray, y: np.ndarray) -> float:
         """Accuracy."""
         names = np.concatenate([net.classes_ for net in self.nets])
-        bases = [basis for net in self.nets for basis in net.bases_]
-        lengths = np.stack([np.square(x @ basis.T).sum(1) for basis in bases], 1)
+        lengths = np.concatenate([net.lengths(x) for net in self.nets], 1)
         return float((names[lengths.argmax(1)] == y).mean())
 
     def kept_bytes(self) -> int:
@@ -243,27 +245,27 @@ def differences(parts: Split, chosen: pd.DataFrame, config: Config) -> pd.DataFr
     plain = ReduNet(config.num_layers, eps, batch_size=10_000).fit(x, y)
     found = {"eps": eps}
     for name, other in {"joint": joint, "plain": plain}.items():
-        a, b = grown.operators_, other.operators_
-        E, C = (np.asarray(one.expansion) for one in (a, b)), (_matrices(one) for one in (a, b))
-        found[f"E, from {name}"] = _relative(*E)
-        found[f"C, from {name}"] = _relative(*C)
+        for key, one in _matrices(grown.operators_).items():
+            found[f"{key}, from {name}"] = _relative(one, _matrices(other.operators_)[key])
         predicted = grown.predict(parts.test[0]), other.predict(parts.test[0])
         found[f"other predictions than {name}"] = float((predicted[0] != predicted[1]).mean())
         found[f"accuracy of {name}"] = float((predicted[1] == parts.test[1]).mean())
     return pd.DataFrame([found])
 
 
-def _matrices(operators: Any) -> np.ndarray:
-    """C^j over alpha_j of the last layer."""
-    matrices = np.asarray(operators.compression[-1])
+def _matrices(operators: Operators) -> dict[str, np.ndarray]:
+    """E and all C^j of all layers, `[L, (K,) 1, d, d]`."""
+    matrices = np.asarray(operators.compression)
     if operators.factored:
         matrices = np.eye(matrices.shape[-1]) - matrices.swapaxes(-1, -2) @ matrices
-    return matrices
+    alphas = np.asarray(operators.alphas)[..., None, None, None]
+    return {"E": np.asarray(operators.expansion), "C": alphas * matrices}
 
 
 def _relative(one: np.ndarray, other: np.ndarray) -> float:
-    """Difference of the last layers over their size."""
-    return float(np.linalg.norm(one[-1] - other[-1]) / np.linalg.norm(other[-1]))
+    """The largest difference, over layers and classes, over the size of the matrix."""
+    sizes = np.linalg.norm(other, axis=(-2, -1))
+    return float((np.linalg.norm(one - other, axis=(-2, -1)) / sizes).max())
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:

@@ -3,8 +3,9 @@
 Signals, translated digits and Fashion-MNIST, and Fashion-MNIST rotated (in polar coordinates, where
 a rotation is nearly a shift; test images are turned before they are sampled). Against ReduNet on
 vectors and nearest subspaces on raw samples; on raw samples and random shifts of them; and on the
-moduli of the Fourier transform, which are invariant too. All settings, and the layer whose
-assignment counts, are chosen on validation samples as they are.
+moduli of the Fourier transform, which are invariant too. Precisions, the layer whose assignment
+counts, and the settings of all others are chosen on validation samples that are moved as the test
+samples are; step, depth and lifting are fixed.
 
     python -m experiments.redunet_shift --preset cpu
 """
@@ -12,6 +13,8 @@ assignment counts, are chosen on validation samples as they are.
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -24,13 +27,14 @@ from sklearn.base import clone
 
 from experiments.drawing import redunet as drawing
 from experiments.networks import spread
-from experiments.splits import Split, classical, on_all, shifted, split, unit
+from experiments.splits import Split, best, candidates, on_all, shifted, split, unit
 from experiments.tables import markdown
 from ncjax import runs
 from ncjax.redunet import ReduNet, ShiftInvariantReduNet, polar
 
 ANGLES, RADII = 120, 15
 """Of the polar coordinates."""
+HEADS = ("subspace", "kNN")
 MEASURES = ["plain", "shifted", "equivariance", "equivariance, float64"]
 
 
@@ -63,7 +67,7 @@ class Config:
         cases: by data set.
         eps: precisions to choose from.
         seeds: splits and filters.
-        copies: random shifts of each sample that the augmented subspaces see.
+        copies: random shifts of each sample that the augmented classifiers see.
     """
 
     cases: dict[str, Case]
@@ -116,86 +120,77 @@ def compared(name: str, seed: int, config: Config) -> pd.DataFrame:
     """Accuracy of every method on a split, and errors of equivariance."""
     case = config.cases[name]
     parts, moved = _parts(name, seed, case)
-    rows = {
-        "raw, subspace": _subspaces(parts, moved, unit),
-        "raw, subspace of shifts": _augmented(parts, moved, config.copies, seed),
-        "Fourier moduli, subspace": _subspaces(parts, moved, lambda x: unit(_moduli(x))),
-        "ReduNet on vectors": _vectors(parts, moved, config.eps),
-        "shift-invariant ReduNet": _invariant(parts, moved, case, seed, config.eps),
+    more = _augmented(parts.train, config.copies, seed, _along(name))
+    raw = {
+        "raw": (parts, moved, parts.train, unit),
+        "raw and shifts": (parts, moved, more, unit),
+        "Fourier moduli": (parts, moved, parts.train, lambda x: unit(_moduli(x, name))),
     }
+    rows = {f"{key}, {head}": _classical(head, *raw[key]) for key in raw for head in HEADS}
+    flat = parts.map(unit), moved.map(unit)
+    rows["ReduNet on vectors"], _ = _chosen([ReduNet(20, eps) for eps in config.eps], *flat)
+    rows["shift-invariant ReduNet"] = _invariant(parts, moved, case, seed, config.eps)
     return pd.DataFrame([{"data": name, "seed": seed, "method": key} | rows[key] for key in rows])
 
 
-def _parts(name: str, seed: int, case: Case) -> tuple[Split, np.ndarray]:
-    """The split, and its test samples shifted or rotated."""
-    if name != "rotated":
-        parts = split(name, seed, case.per_class, case.tested)
-        return parts, shifted(parts.test[0], seed)
-    parts = split("fashion_mnist", seed, case.per_class, case.tested)
-    turns = np.random.default_rng(seed).uniform(0, 360, len(parts.test[0]))
-    turned = np.stack(
-        [
-            scipy.ndimage.rotate(image, turn, reshape=False, order=1)
-            for image, turn in zip(parts.test[0], turns, strict=True)
-        ]
-    )
-    return parts.map(_rays), _rays(turned)
+def _parts(name: str, seed: int, case: Case) -> tuple[Split, Split]:
+    """The split, and it with validation and test samples shifted or rotated."""
+    source = "fashion_mnist" if name == "rotated" else name
+    parts = split(source, seed, case.per_class, case.tested)
+    move = _turned if name == "rotated" else shifted
+    moved = [(move(x, 2 * seed + i), y) for i, (x, y) in enumerate((parts.validation, parts.test))]
+    both = parts, Split(parts.train, *moved)
+    return tuple(one.map(_rays) for one in both) if name == "rotated" else both
+
+
+def _turned(images: np.ndarray, seed: int) -> np.ndarray:
+    """Every image rotated by a random angle."""
+    turns = np.random.default_rng(seed).uniform(0, 360, len(images))
+    rotate = functools.partial(scipy.ndimage.rotate, reshape=False, order=1)
+    return np.stack([rotate(image, turn) for image, turn in zip(images, turns, strict=True)])
 
 
 def _rays(images: np.ndarray) -> np.ndarray:
     return np.asarray(polar(images.astype(np.float32), ANGLES, RADII))
 
 
-def _moduli(x: np.ndarray) -> np.ndarray:
-    """Of the Fourier transform over the positions (all axes but the samples, and rays' radii)."""
-    axes = (1,) if x.shape[1:] == (ANGLES, RADII) else tuple(range(1, x.ndim))
-    return np.abs(np.fft.rfftn(x, axes=axes))
+def _along(name: str) -> tuple[int, ...] | None:
+    """The axes of positions: all but the samples, and but the radii of rays."""
+    return (1,) if name == "rotated" else None
 
 
-def _subspaces(parts: Split, moved: np.ndarray, features: object) -> dict[str, float]:
-    """Nearest subspaces of functions of samples."""
-    _, plain = classical(parts.map(features), ["subspace"])["subspace"]
-    others = dataclasses.replace(parts, test=(moved, parts.test[1])).map(features)
-    return {"plain": plain, "shifted": classical(others, ["subspace"])["subspace"][1]}
+def _moduli(x: np.ndarray, name: str) -> np.ndarray:
+    """Of the Fourier transform over the positions."""
+    return np.abs(np.fft.rfftn(x, axes=_along(name) or tuple(range(1, x.ndim))))
 
 
-def _augmented(parts: Split, moved: np.ndarray, copies: int, seed: int) -> dict[str, float]:
-    """Nearest subspaces of training samples and random shifts of them."""
-    x, y = parts.train
-    along = _shifted_along(x)
-    more = np.concatenate([x, *(along(x, 1000 * seed + i) for i in range(copies))])
-    larger = dataclasses.replace(parts, train=(more, np.tile(y, copies + 1)))
-    return _subspaces(larger, moved, unit)
+def _augmented(
+    train: tuple[np.ndarray, np.ndarray], copies: int, seed: int, axes: tuple[int, ...] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Training samples and random shifts of them."""
+    x, y = train
+    more = [shifted(x, 1000 * seed + i, axes) for i in range(copies)]
+    return np.concatenate([x, *more]), np.tile(y, copies + 1)
 
 
-def _shifted_along(x: np.ndarray) -> object:
-    """Random shifts of positions; not of rays' radii."""
-    if x.shape[1:] != (ANGLES, RADII):
-        return shifted
-
-    def turned(x: np.ndarray, seed: int) -> np.ndarray:
-        moves = np.random.default_rng(seed).integers(0, ANGLES, len(x))
-        return np.stack([np.roll(one, move, 0) for one, move in zip(x, moves, strict=True)])
-
-    return turned
-
-
-def _vectors(parts: Split, moved: np.ndarray, eps: tuple[float, ...]) -> dict[str, float]:
-    """ReduNet that knows nothing of shifts."""
-    flat = parts.map(unit)
-    net, layer = _chosen([ReduNet(20, one) for one in eps], flat)
-    return _measured(net, layer, flat.test, unit(moved))
+def _classical(
+    head: str, parts: Split, moved: Split, train: tuple, features: Callable
+) -> dict[str, float]:
+    """A classifier of functions of samples, its setting chosen on moved validation samples."""
+    seen = moved.map(features)
+    _, one = best(candidates(head), (features(train[0]), train[1]), seen.validation)
+    plain = features(parts.test[0]), parts.test[1]
+    return {"plain": one.score(*plain), "shifted": one.score(*seen.test)}
 
 
 def _invariant(
-    parts: Split, moved: np.ndarray, case: Case, seed: int, eps: tuple[float, ...]
+    parts: Split, moved: Split, case: Case, seed: int, eps: tuple[float, ...]
 ) -> dict[str, float]:
     """Shift-invariant ReduNet, and its errors of equivariance."""
     names = ("channels", "filter_size", "positions", "num_layers")
     settings = {name: getattr(case, name) for name in names}
     nets = [ShiftInvariantReduNet(eps=one, seed=seed, **settings) for one in eps]
-    net, layer = _chosen(nets, parts)
-    found = _measured(net, layer, parts.test, moved)
+    found, net = _chosen(nets, parts, moved)
     x = parts.test[0][:20]
     found["equivariance"] = _equivariance(net, x)
     with jax.enable_x64(True):
@@ -211,20 +206,16 @@ def _equivariance(net: ShiftInvariantReduNet, x: np.ndarray) -> float:
     return float(error.max() / np.abs(features).max())
 
 
-def _chosen(nets: list[ReduNet], parts: Split) -> tuple[ReduNet, int]:
-    """The network and the layer whose assignment is best on validation samples."""
-    x, y = parts.validation
+def _chosen(nets: list[ReduNet], parts: Split, moved: Split) -> tuple[dict[str, float], ReduNet]:
+    """The network and layer whose assignment is best on moved validation samples."""
+    x, y = moved.validation
     scores = [(net.fit(*parts.train).staged_predict(x) == y).mean(1) for net in nets]
-    best = max(range(len(nets)), key=lambda i: scores[i].max())
-    return nets[best], int(scores[best].argmax())
-
-
-def _measured(
-    net: ReduNet, layer: int, test: tuple[np.ndarray, np.ndarray], moved: np.ndarray
-) -> dict[str, float]:
-    plain, others = ((net.staged_predict(x)[layer] == test[1]).mean() for x in (test[0], moved))
-    chosen = {"eps": net.eps, "layer": layer + 1}
-    return {"plain": float(plain), "shifted": float(others)} | chosen
+    number = max(range(len(nets)), key=lambda i: scores[i].max())
+    net, layer = nets[number], int(scores[number].argmax())
+    plain, others = (
+        float((net.staged_predict(x)[layer] == y).mean()) for x, y in (parts.test, moved.test)
+    )
+    return {"plain": plain, "shifted": others, "eps": net.eps, "layer": layer + 1}, net
 
 
 if __name__ == "__main__":

@@ -17,10 +17,11 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import tyro
+from sklearn.model_selection import ParameterGrid
 
 from experiments.drawing import redunet as drawing
 from experiments.networks import spread
-from experiments.splits import Split, classical, on_all, product, split, unit
+from experiments.splits import Split, classical, on_all, split, unit
 from experiments.tables import markdown
 from ncjax import runs
 from ncjax.redunet import ReduNet
@@ -95,7 +96,7 @@ def compared(name: str, seed: int, config: Config) -> pd.DataFrame:
     parts = split(name, seed, per_class, tested).map(unit)
     found = {f"raw, {head}": pair for head, pair in classical(parts).items()}
     candidates: dict[str, list[tuple[float, float]]] = {}
-    for settings in product(eps=config.eps, step=config.steps):
+    for settings in ParameterGrid({"eps": config.eps, "step": config.steps}):
         scores = _scores(parts, ReduNet(num_layers, **settings))
         if settings == OFFICIAL:
             found["ReduNet, official settings"] = scores["network"]

@@ -6,7 +6,6 @@ Whatever is tuned, here or of a ReduNet, is tuned on validation samples alone.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ import numpy as np
 import pandas as pd
 from sklearn.datasets import load_iris
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.svm import LinearSVC
+from sklearn.preprocessing import normalize
+from sklearn.svm import SVC, LinearSVC
 
 from experiments.tables import kept
 from ncjax import data, progress
@@ -127,43 +127,47 @@ def _scaled(images: np.ndarray) -> np.ndarray:
 
 def unit(x: np.ndarray) -> np.ndarray:
     """Samples as vectors of unit length."""
-    x = x.reshape(len(x), -1)
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    return normalize(x.reshape(len(x), -1))
 
 
-def classical(features: Split, names: Sequence[str] = ("subspace", "kNN", "SVM")) -> dict:
+def classical(
+    features: Split, names: Sequence[str] = ("subspace", "kNN", "SVM", "RBF SVM")
+) -> dict:
     """Validation and test accuracy of classifiers whose settings validation chose.
 
     Args:
         features: of unit length.
-        names: "subspace" (nearest subspace of up to 100 dimensions), "kNN", "SVM" (linear).
+        names: see `candidates`.
     """
-    candidates = {
-        "subspace": (NearestSubspace(dim) for dim in (1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 100)),
-        "kNN": (KNeighborsClassifier(k) for k in (1, 3, 5, 9)),
-        "SVM": (LinearSVC(C=C, random_state=0, max_iter=5000) for C in (0.1, 1.0, 10.0)),
-    }
-    return {name: best(features, candidates[name]) for name in names}
+    found = {name: best(candidates(name), features.train, features.validation) for name in names}
+    return {name: (score, one.score(*features.test)) for name, (score, one) in found.items()}
 
 
-def best(features: Split, candidates: Iterable[Any]) -> tuple[float, float]:
-    """Validation and test accuracy of the candidate that is best on validation."""
-    fitted = (one.fit(*features.train) for one in candidates)
-    return max(
-        ((one.score(*features.validation), one.score(*features.test)) for one in fitted),
-        key=lambda pair: pair[0],
-    )
+def candidates(name: str) -> Iterable[Any]:
+    """Classifiers of a kind: "subspace" (nearest), "kNN", "SVM" (linear) or "RBF SVM"."""
+    if name == "subspace":
+        return (NearestSubspace(dim) for dim in (1, 2, 3, 5, 10, 15, 20, 30, 45, 60, 100))
+    if name == "kNN":
+        return (KNeighborsClassifier(k) for k in (1, 3, 5, 9))
+    if name == "SVM":
+        return (LinearSVC(C=C, random_state=0, max_iter=5000) for C in (0.1, 1.0, 10.0))
+    return (SVC(C=C, gamma=g) for C in (1.0, 10.0, 100.0) for g in (0.3, 1.0, 3.0, 10.0))
 
 
-def shifted(x: np.ndarray, seed: int) -> np.ndarray:
-    """Every sample moved circularly by random amounts along all its axes."""
+def best(
+    among: Iterable[Any],
+    train: tuple[np.ndarray, np.ndarray],
+    validation: tuple[np.ndarray, np.ndarray],
+) -> tuple[float, Any]:
+    """The classifier that is best on validation samples, fitted, behind its accuracy there."""
+    fitted = (one.fit(*train) for one in among)
+    return max(((one.score(*validation), one) for one in fitted), key=lambda pair: pair[0])
+
+
+def shifted(x: np.ndarray, seed: int, axes: tuple[int, ...] | None = None) -> np.ndarray:
+    """Every sample moved circularly by random amounts along axes of the array, all if None."""
     rng = np.random.default_rng(seed)
-    axes = tuple(range(x.ndim - 1))
-    moves = [rng.integers(0, size, len(x)) for size in x.shape[1:]]
-    return np.stack([np.roll(one, move, axes) for one, *move in zip(x, *moves, strict=True)])
-
-
-def product(**values: Iterable) -> list[dict[str, Any]]:
-    """All combinations of settings."""
-    names = list(values)
-    return [dict(zip(names, one, strict=True)) for one in itertools.product(*values.values())]
+    axes = tuple(range(1, x.ndim)) if axes is None else axes
+    moves = [rng.integers(0, x.shape[axis], len(x)) for axis in axes]
+    along = tuple(axis - 1 for axis in axes)
+    return np.stack([np.roll(one, move, along) for one, *move in zip(x, *moves, strict=True)])

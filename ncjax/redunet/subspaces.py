@@ -49,12 +49,12 @@ class NearestSubspace(ClassifierMixin, BaseEstimator):
 
         As scikit-learn has it, of two classes the difference, `[N]`.
         """
-        lengths = self._lengths(X)
+        lengths = self.lengths(X)
         return lengths[:, 1] - lengths[:, 0] if lengths.shape[1] == 2 else lengths
 
     def predict(self, X: Samples) -> np.ndarray:
         """The class of each sample."""
-        nearest = self._lengths(X).argmax(1)
+        nearest = self.lengths(X).argmax(1)
         return self.classes_[nearest]
 
     def __sklearn_tags__(self) -> Any:
@@ -63,7 +63,8 @@ class NearestSubspace(ClassifierMixin, BaseEstimator):
         tags.classifier_tags.poor_score = True
         return tags
 
-    def _lengths(self, X: Samples) -> np.ndarray:
+    def lengths(self, X: Samples) -> np.ndarray:
+        """Squared length of the projection on each class's subspace, `[N, K]`, whatever K is."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False)
         return np.stack([np.square(X @ basis.T).sum(1) for basis in self.bases_], axis=1)
