@@ -139,8 +139,13 @@ def classical(
         features: of unit length.
         names: see `candidates`.
     """
-    found = {name: best(candidates(name), features.train, features.validation) for name in names}
-    return {name: (score, one.score(*features.test)) for name, (score, one) in found.items()}
+    found = {}
+    for name in names:
+        fitted = (one.fit(*features.train) for one in candidates(name))
+        scored = ((one.score(*features.validation), one) for one in fitted)
+        score, one = max(scored, key=lambda pair: pair[0])
+        found[name] = score, one.score(*features.test)
+    return found
 
 
 def candidates(name: str) -> Iterable[Any]:
@@ -152,16 +157,6 @@ def candidates(name: str) -> Iterable[Any]:
     if name == "SVM":
         return (LinearSVC(C=C, random_state=0, max_iter=5000) for C in (0.1, 1.0, 10.0))
     return (SVC(C=C, gamma=g) for C in (1.0, 10.0, 100.0) for g in (0.3, 1.0, 3.0, 10.0))
-
-
-def best(
-    among: Iterable[Any],
-    train: tuple[np.ndarray, np.ndarray],
-    validation: tuple[np.ndarray, np.ndarray],
-) -> tuple[float, Any]:
-    """The classifier that is best on validation samples, fitted, behind its accuracy there."""
-    fitted = (one.fit(*train) for one in among)
-    return max(((one.score(*validation), one) for one in fitted), key=lambda pair: pair[0])
 
 
 def shifted(x: np.ndarray, seed: int, axes: tuple[int, ...] | None = None) -> np.ndarray:
