@@ -4,8 +4,15 @@
 NC1 to NC3 and the bias metric need; `collapse` measures every variant by name. What needs the
 samples once more (nearest class centre, cosine margins) is in `sample_geometry`. Where they are
 seen twice anyway, `mean_span` spares the d x d scatter.
+
+Beside them, scores of clusterings and of the affinities behind them (`clustering_scores`).
 """
 
+from ncjax.metrics.clustering import ClusteringScores as ClusteringScores
+from ncjax.metrics.clustering import clustering_accuracy as clustering_accuracy
+from ncjax.metrics.clustering import clustering_scores as clustering_scores
+from ncjax.metrics.clustering import connectivity as connectivity
+from ncjax.metrics.clustering import subspace_preserving_error as subspace_preserving_error
 from ncjax.metrics.collapse import Collapse as Collapse
 from ncjax.metrics.collapse import centred_means as centred_means
 from ncjax.metrics.collapse import collapse as collapse
