@@ -211,8 +211,9 @@ def check_rates(monitor: Monitor) -> None:
     if len(bad):
         dtype = rates.dtype
         got = f"one with which the rates of layer {bad[0] + 1} are not finite in {dtype}"
-        remedy = "Take a larger one, or float64 (`jax.enable_x64`)."
-        raise checks.reject("eps", got, "larger for this precision", remedy)
+        accepted = "large enough for step * d / (N eps^2) <= 2, so that rounding does not grow"
+        remedy = "Take a larger eps, a smaller step, more samples, or float64 (`jax.enable_x64`)."
+        raise checks.reject("eps", got, accepted, remedy)
 
 
 def _collected(parts: Iterator[tuple[Operators, Monitor]], chunk: int, ending: Ending) -> Network:

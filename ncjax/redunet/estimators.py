@@ -59,7 +59,8 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
     Args:
         num_layers: L.
         eps: precision of the rates; the official scripts' 0.1 is its square.
-        step: eta, 0.5 in most of the official scripts, 0.1 for small problems.
+        step: eta, 0.5 in most of the official scripts, 0.1 for small problems. Above 2 N eps^2/d
+            rounding outside a class's span grows from layer to layer.
         sharpness: lambda of the soft assignment.
         construction: "samples", as published, with the soft assignment and samples on the sphere;
             or "covariances", from class covariances alone, with true labels and classes
@@ -119,7 +120,7 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
 
         Raises:
             InputError: unfit settings, a single class, samples that are all the same, one that is
-                zero, more than the device's memory, or a precision beyond that of the numbers.
+                zero, more than the device's memory, or rates that are not finite.
         """
         self._check_settings()
         X, y = self._validated(X, y)
@@ -133,10 +134,10 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.kept_: ClassCovariances | None = None
         if self.construction == "covariances":
             self.open_ = True
-            return self._add(self._spectra(X), labels)
+            self._add(self._spectra(X), labels)._constructed()
+            return self
         network = self._built(X, labels)
-        self.operators_ = jax.tree.map(jnp.asarray, network.operators)
-        self.monitor_ = network.monitor
+        self._network = Network(jax.tree.map(jnp.asarray, network.operators), network.monitor)
         if self.classifier != "network":
             features = self.transform(X) if network.features is None else network.features
             self._fit_head(features, labels)
@@ -146,8 +147,8 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
     def partial_fit(self, X: Samples, y: Samples, classes: Samples | None = None) -> ReduNet:
         """Adds samples of new or known classes: the network is that of all samples together.
 
-        There only with `construction="covariances"`. It compiles anew for every number of classes:
-        to announce all of them in the first call spares that.
+        There only with `construction="covariances"`. The network is built when it is first used. It
+        compiles anew for every number of classes: to announce all in the first call spares that.
 
         Args:
             X: samples.
@@ -189,7 +190,7 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def predict(self, X: Samples) -> np.ndarray:
         """The class of each sample."""
-        check_is_fitted(self, "operators_")
+        check_is_fitted(self, "classes_")
         if self.classifier == "network":
             return self.classes_[self.predict_proba(X).argmax(1)]
         features = self.transform(X)
@@ -206,7 +207,7 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         Its input is what goes into the first layer: of a `ShiftInvariantReduNet`, what `lift` of
         its filters gives.
         """
-        check_is_fitted(self, "operators_")
+        check_is_fitted(self, "classes_")
         shares = tuple(np.asarray(self.operators_.shares[0]).tolist())
         L = len(self.operators_.shares)
         module = ReduNetModule(L, shares, self.step, self.sharpness, self._fft_norm)
@@ -218,7 +219,7 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         Raises:
             InputError: the folder is there already, or can't be written.
         """
-        check_is_fitted(self, "operators_")
+        check_is_fitted(self, "classes_")
         parts = {name: getattr(self, name, None) for name in _ARRAYS}
         arrays = {
             name: {key: value for key, value in vars(part).items() if hasattr(value, "shape")}
@@ -252,8 +253,8 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
             setattr(net, name, np.array(value, object) if is_array else value)
         net.classes_ = np.array(settings["classes"], settings["dtype"])
         operators = Operators(**arrays["operators_"], factored=settings["factored"])
-        net.operators_ = jax.tree.map(jnp.asarray, operators)
-        net.monitor_ = Monitor(**{"agreement": None} | arrays["monitor_"])
+        monitor = Monitor(**{"agreement": None} | arrays["monitor_"])
+        net._network = Network(jax.tree.map(jnp.asarray, operators), monitor)
         kept = ClassCovariances(**arrays["kept_"]) if "kept_" in arrays else None
         net.kept_ = jax.tree.map(jnp.asarray, kept)
         if "samples_" in arrays:
@@ -266,6 +267,16 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         tags.classifier_tags.poor_score = True
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+    @property
+    def operators_(self) -> Operators:
+        """Of all layers, stacked."""
+        return self._constructed().operators
+
+    @property
+    def monitor_(self) -> Monitor:
+        """What was seen while the network was built."""
+        return self._constructed().monitor
 
     @property
     def _dtype(self) -> np.dtype:
@@ -290,6 +301,9 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def _validated(self, X: Samples, y: Samples = NO_LABELS, *, reset: bool = True) -> Any:
         return validate_data(self, X, y, reset=reset, dtype=self._dtype)
+
+    def _blank(self) -> np.ndarray:
+        return np.zeros((1, self.n_features_in_), self._dtype)
 
     def _lifted(self, X: AnyArray) -> jax.Array:
         return jnp.asarray(X)
@@ -334,20 +348,28 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def _add(self, spectra: Spectra, labels: np.ndarray) -> ReduNet:
         counts = np.bincount(labels, minlength=len(self.classes_))
-        L = int(self.num_layers)
-        check_fits(spectra, counts, Ending(L), batch_size=spectra.values.shape[1])
+        ending = Ending(int(self.num_layers))
+        check_fits(spectra, counts, ending, batch_size=spectra.values.shape[1])
         found = class_covariances(spectra, places_of(labels, len(counts)))
-        kept = found if self.kept_ is None else self.kept_.merge(found)
-        operators, monitor = parallel.on_one_blas_thread(_construct_from)(
-            kept, spectra.square_weights, self._layer, L
-        )
-        check_rates(monitor)
-        self.kept_, self.operators_, self.monitor_ = kept, operators, monitor
+        self.kept_ = found if self.kept_ is None else self.kept_.merge(found)
+        self._network = None
         return self
+
+    def _constructed(self) -> Network:
+        """The network; from covariances it is built when it is asked for."""
+        check_is_fitted(self, "classes_")
+        if self._network is None:
+            weights = to_spectra(self._lifted(self._blank()), self._fft_norm).square_weights
+            operators, monitor = parallel.on_one_blas_thread(_construct_from)(
+                self.kept_, weights, self._layer, int(self.num_layers)
+            )
+            check_rates(monitor)
+            self._network = Network(operators, monitor)
+        return self._network
 
     def _passed(self, X: Samples) -> Iterator[tuple[Spectra, jax.Array, jax.Array]]:
         """What `transform` of `ncjax.redunet.layers` gives, batch by batch."""
-        check_is_fitted(self, "operators_")
+        check_is_fitted(self, "classes_")
         X = self._validated(X, reset=False)
         for start in range(0, len(X), self.batch_size):
             part = X[start : start + self.batch_size]

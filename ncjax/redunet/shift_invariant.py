@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import numpy as np
 from sklearn.utils.validation import validate_data
 
 from ncjax import checks
@@ -102,6 +103,9 @@ class ShiftInvariantReduNet(ReduNet):
         elif shape != self.input_shape_:
             raise checks.reject("X", f"samples of shape {shape}", f"of shape {self.input_shape_}")
         return (X, *labels) if labels else X
+
+    def _blank(self) -> np.ndarray:
+        return np.zeros((1, *self.input_shape_), self._dtype)
 
     def _lifted(self, X: AnyArray) -> jax.Array:
         filters = random_filters(

@@ -91,8 +91,9 @@ def test_nothing_is_kept_of_samples_but_covariances_and_counts(digits, tmp_path)
     for half in np.array_split(np.arange(len(y)), 2):
         net.partial_fit(X[half], y[half])
     settings = set(net.get_params())
-    fitted = {"classes_", "open_", "kept_", "operators_", "monitor_", "n_features_in_"}
+    fitted = {"classes_", "open_", "kept_", "_network", "n_features_in_"}
     assert set(vars(net)) == settings | fitted
+    assert net._network is None  # until it is asked for
     net.save(tmp_path / "net")
     _, _, arrays = persistence.load(tmp_path / "net")
     shapes = {"/".join(k.key for k in path): leaf.shape for path, leaf in leaves(arrays)}
@@ -106,6 +107,18 @@ def test_nothing_is_kept_of_samples_but_covariances_and_counts(digits, tmp_path)
         "operators_/alphas": (2, 10),
         "operators_/shares": (2, 10),
     }
+
+
+def test_what_a_few_samples_make_unstable_does_not_stand_in_the_way_of_more(digits):
+    X, test, y, labels = digits
+    net = ReduNet(20, construction="covariances")
+    few = np.concatenate([np.flatnonzero(y == k)[:30] for k in (0, 1)])
+    assert net.step * 64 / (len(few) * net.eps**2) > 2
+    net.partial_fit(X[few], y[few])
+    with pytest.raises(InputError, match=r"`eps`.*<= 2, so that rounding.*more samples"):
+        net.predict(test)
+    rest = np.setdiff1d(np.arange(len(y)), few)
+    assert net.partial_fit(X[rest], y[rest]).score(test, labels) > 0.9
 
 
 def test_new_classes_take_their_places_among_the_sorted(digits):
