@@ -1,0 +1,363 @@
+"""Subspace clustering in scikit-learn's manner: by a network, by exact solvers, behind one call."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
+from sklearn.linear_model import orthogonal_mp
+from sklearn.preprocessing import normalize
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ncjax import checks
+from ncjax.senet.affinity import Graph, graph_of, largest_coefficients
+from ncjax.senet.elastic_net import ElasticNet, exact_coefficients
+from ncjax.senet.model import SelfExpressiveNet, Start, coefficients, standardised
+from ncjax.senet.spectral import spectral_clusters
+from ncjax.senet.training import Optimizer, TrainConfig, train
+from ncjax.types import AnyArray, Samples
+
+BLOCK_BYTES = 2**28
+"""Of a block of dense coefficients."""
+TOP = 1000
+"""Coefficients of a point that are kept where nothing is said."""
+
+
+class SubspaceClustering(ClusterMixin, BaseEstimator):
+    """What all of them share: coefficients of points on each other, a graph, its clusters.
+
+    Attributes:
+        labels_: cluster of each point, `[N]`.
+        coefficients_: of each point on all others, sparse `[N, N]`.
+        n_features_in_: D.
+    """
+
+    def fit(self, X: Samples, y: Any = None) -> SubspaceClustering:
+        """Clusters points.
+
+        Args:
+            X: points `[N, D]`; taken at unit length.
+            y: not used.
+
+        Raises:
+            InputError: unfit settings, fewer points than clusters, a point that is zero.
+        """
+        del y
+        X = self._points(X, reset=True)
+        self.coefficients_ = self._coefficients(X)
+        self.labels_ = self._clusters(self.coefficients_)
+        return self
+
+    def affinity(self) -> scipy.sparse.csr_array:
+        """The graph of the points that were clustered, symmetric, sparse `[N, N]`."""
+        check_is_fitted(self, "coefficients_")
+        return graph_of(self.coefficients_, self.graph, self.neighbours)
+
+    def _check_settings(self, count: int) -> None:
+        checks.check_count("n_clusters", self.n_clusters, 1)
+        checks.check_choice("graph", self.graph, ("neighbours", "symmetric"))
+        checks.check_count("neighbours", self.neighbours, 1)
+        if self.components is not None:
+            checks.check_count("components", self.components, 1)
+        if count < max(2, self.n_clusters):
+            accepted = f"at least {max(2, self.n_clusters)}, one for each cluster"
+            raise checks.reject("X", f"{count} sample(s)", accepted)
+
+    def _points(self, X: Samples, *, reset: bool) -> np.ndarray:
+        X = validate_data(self, X, reset=reset, dtype=np.float32)
+        if reset:
+            self._check_settings(len(X))
+        zero = np.flatnonzero(~X.any(axis=1))
+        if len(zero):
+            got = f"{len(zero)} sample(s) without a direction (the first is {zero[0]})"
+            raise checks.reject("X", got, "samples that are not zero", "Leave them out.")
+        return normalize(X / np.abs(X).max(1, keepdims=True))
+
+    def _clusters(self, found: scipy.sparse.csr_array) -> np.ndarray:
+        graph = graph_of(found, self.graph, min(self.neighbours, found.shape[0] - 1))
+        components = self.n_clusters if self.components is None else self.components
+        return spectral_clusters(
+            graph, self.n_clusters, min(components, found.shape[0]), self.random_state
+        )
+
+
+class SENet(TransformerMixin, SubspaceClustering):
+    """Subspace clustering by a self-expressive network, which takes new points too (2110.04318).
+
+    Args:
+        n_clusters: K.
+        gamma: weight of the residual; 200 for images in the official code, 150 for letters.
+        lam: weight of the l1 norm against the squared l2 norm.
+        widths: of the perceptrons' hidden layers; three of 1,024 in the paper.
+        dim: p, of queries and keys; 1,024 in the paper.
+        start: see `SelfExpressiveNet`.
+        train_size: points, drawn at random, that the network is trained on; all if None. All
+            points are clustered.
+        steps: of training, at most.
+        batch_size: queries a step; 100 in the paper.
+        block: keys in memory at a time while it is trained.
+        optimizer: "muon" or, as in the paper, "adam".
+        learning_rate: of it; 1e-3 for Adam in the paper.
+        clip: norm that gradients are clipped to; 1e-3 in the official code.
+        tolerance: see `TrainConfig`.
+        top: largest coefficients of a point that are kept, fewer than there are points; 1,000, as
+            in the official code, or all if there are no more, where it is None.
+        graph: "neighbours" or "symmetric" (`ncjax.senet.affinity.graph_of`).
+        neighbours: of a point in the graph.
+        components: eigenvectors of the graph, K if None; 15 for ten clusters in the official code.
+        warm_start: whether `fit` goes on from the network of the call before.
+        random_state: a seed.
+        verbose: a progress bar over training.
+
+    Attributes:
+        labels_: cluster of each point.
+        coefficients_: of each point on all others, sparse.
+        training_: `Trained`: the network, losses, and how optimal coefficients were.
+        points_: all points at unit length, which new ones are written in.
+    """
+
+    def __init__(
+        self,
+        n_clusters: int = 10,
+        *,
+        gamma: float = 200.0,
+        lam: float = 0.9,
+        widths: tuple[int, ...] = (1024, 1024, 1024),
+        dim: int = 1024,
+        start: Start = "tied",
+        train_size: int | None = None,
+        steps: int = 500,
+        batch_size: int = 2000,
+        block: int = 8192,
+        optimizer: Optimizer = "muon",
+        learning_rate: float = 0.03,
+        clip: float | None = None,
+        tolerance: float = 0.0,
+        top: int | None = None,
+        graph: Graph = "neighbours",
+        neighbours: int = 3,
+        components: int | None = None,
+        warm_start: bool = False,
+        random_state: int = 0,
+        verbose: bool = False,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.gamma = gamma
+        self.lam = lam
+        self.widths = widths
+        self.dim = dim
+        self.start = start
+        self.train_size = train_size
+        self.steps = steps
+        self.batch_size = batch_size
+        self.block = block
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.clip = clip
+        self.tolerance = tolerance
+        self.top = top
+        self.graph = graph
+        self.neighbours = neighbours
+        self.components = components
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def predict(self, X: Samples) -> np.ndarray:
+        """The cluster of new points: the one that their coefficients, at unit length, favour.
+
+        Args:
+            X: points `[M, D]`.
+        """
+        rows = abs(self.transform(X))
+        members = np.eye(self.n_clusters)[self.labels_]
+        return np.asarray(rows @ members).argmax(1)
+
+    def transform(self, X: Samples) -> scipy.sparse.csr_array:
+        """Coefficients of new points on those that were clustered, sparse `[M, N]`.
+
+        Args:
+            X: points `[M, D]`; one that was clustered too has a coefficient on itself.
+        """
+        check_is_fitted(self, "training_")
+        return self._on_keys(self._points(X, reset=False), self.points_, exclude=False)
+
+    def __sklearn_tags__(self) -> Any:
+        """Coefficients are float32."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    def _check_settings(self, count: int) -> None:
+        super()._check_settings(count)
+        if self.top is not None:
+            checks.check_count("top", self.top, 1)
+            if self.top > count - 1:
+                accepted = f"at most {count - 1}, the other points"
+                raise checks.reject("top", self.top, accepted)
+        checks.check_count("dim", self.dim, 1)
+        checks.check_choice("start", self.start, ("tied", "official"))
+        if self.train_size is not None:
+            checks.check_count("train_size", self.train_size, 2)
+            if self.train_size > count:
+                raise checks.reject("train_size", self.train_size, f"at most {count}, the points")
+
+    @property
+    def _model(self) -> SelfExpressiveNet:
+        return SelfExpressiveNet(tuple(self.widths), self.dim, self.start)
+
+    def _coefficients(self, X: np.ndarray) -> scipy.sparse.csr_array:
+        self.points_ = X
+        count = len(X) if self.train_size is None else self.train_size
+        rows = np.random.default_rng(self.random_state).permutation(len(X))[:count]
+        config = TrainConfig(
+            steps=self.steps,
+            batch_size=self.batch_size,
+            block=self.block,
+            optimizer=self.optimizer,
+            learning_rate=self.learning_rate,
+            clip=self.clip,
+            tolerance=self.tolerance,
+            seed=self.random_state,
+            verbose=self.verbose,
+        )
+        before = getattr(self, "training_", None) if self.warm_start else None
+        net = ElasticNet(self.gamma, self.lam)
+        self.training_ = train(self._model, X[np.sort(rows)], net, config, before)
+        return self._on_keys(X, X, exclude=True)
+
+    def _on_keys(
+        self, points: np.ndarray, keys: np.ndarray, *, exclude: bool
+    ) -> scipy.sparse.csr_array:
+        """The largest coefficients of points on keys; none of a point on itself if excluded."""
+        queries, all_keys = (
+            self._embedded(method, x) for method, x in (("queries", points), ("keys", keys))
+        )
+        offset = jnp.asarray(self.training_.params["offset"])
+        block = max(1, min(len(points), BLOCK_BYTES // (4 * len(keys))))
+
+        def rows_of(start: int, stop: int) -> np.ndarray:
+            taken = np.minimum(np.arange(start, start + block), len(points) - 1)
+            found = np.array(_dense(queries[taken], all_keys, offset))[: stop - start]
+            if exclude:
+                found[np.arange(stop - start), np.arange(start, stop)] = 0
+            return found
+
+        kept = min(TOP if self.top is None else self.top, len(keys) - exclude)
+        return largest_coefficients(rows_of, len(points), len(keys), kept, block)
+
+    def _embedded(self, method: str, x: np.ndarray) -> jax.Array:
+        """Queries or keys of points, a block at a time."""
+        trained, size, parts = self.training_, min(len(x), self.block), []
+        for start in range(0, len(x), size):
+            part = x[np.minimum(np.arange(start, start + size), len(x) - 1)]
+            found = _embed(self._model, method, trained.params, part, trained.mean)
+            parts.append(found[: len(x) - start])
+        return jnp.concatenate(parts)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _embed(
+    model: SelfExpressiveNet, method: str, params: Any, points: AnyArray, mean: AnyArray
+) -> jax.Array:
+    return model.apply({"params": params}, standardised(points, mean), method=method)
+
+
+_dense = jax.jit(coefficients)
+
+
+class ElasticNetClustering(SubspaceClustering):
+    """Elastic-net subspace clustering (1605.02633): exact coefficients by coordinate descent.
+
+    Args:
+        n_clusters: K.
+        gamma: weight of the residual.
+        lam: weight of the l1 norm against the squared l2 norm.
+        graph: see `SENet`.
+        neighbours: see `SENet`.
+        components: see `SENet`.
+        random_state: a seed.
+    """
+
+    def __init__(
+        self,
+        n_clusters: int = 10,
+        *,
+        gamma: float = 200.0,
+        lam: float = 0.9,
+        graph: Graph = "symmetric",
+        neighbours: int = 3,
+        components: int | None = None,
+        random_state: int = 0,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.gamma = gamma
+        self.lam = lam
+        self.graph = graph
+        self.neighbours = neighbours
+        self.components = components
+        self.random_state = random_state
+
+    def _coefficients(self, X: np.ndarray) -> scipy.sparse.csr_array:
+        net = ElasticNet(self.gamma, self.lam)
+        net.check()
+        rows = np.arange(len(X))
+        parts = (
+            exact_coefficients(net, X, part) for part in np.array_split(rows, -(-len(X) // 256))
+        )
+        return scipy.sparse.vstack([scipy.sparse.csr_array(part) for part in parts], format="csr")
+
+
+class OMPClustering(SubspaceClustering):
+    """Sparse subspace clustering by orthogonal matching pursuit (SSC-OMP, 1507.01238).
+
+    Args:
+        n_clusters: K.
+        n_nonzero: coefficients of a point.
+        graph: see `SENet`.
+        neighbours: see `SENet`.
+        components: see `SENet`.
+        random_state: a seed.
+    """
+
+    def __init__(
+        self,
+        n_clusters: int = 10,
+        *,
+        n_nonzero: int = 10,
+        graph: Graph = "symmetric",
+        neighbours: int = 3,
+        components: int | None = None,
+        random_state: int = 0,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.n_nonzero = n_nonzero
+        self.graph = graph
+        self.neighbours = neighbours
+        self.components = components
+        self.random_state = random_state
+
+    def _check_settings(self, count: int) -> None:
+        super()._check_settings(count)
+        checks.check_count("n_nonzero", self.n_nonzero, 1)
+
+    def _coefficients(self, X: np.ndarray) -> scipy.sparse.csr_array:
+        keys = X.T.astype(np.float64, order="F")
+        most = min(self.n_nonzero, *keys.shape, len(X) - 1)
+        parts = []
+        with warnings.catch_warnings():
+            # It ends early where a point is met exactly, as a duplicate is.
+            warnings.filterwarnings("ignore", "Orthogonal matching pursuit ended prematurely")
+            for row in range(len(X)):
+                point = keys[:, row].copy()
+                keys[:, row] = 0  # a point of no length is never chosen
+                found = orthogonal_mp(keys, point, n_nonzero_coefs=most)
+                parts.append(scipy.sparse.csr_array(found[None, :]))
+                keys[:, row] = point
+        return scipy.sparse.csr_array(scipy.sparse.vstack(parts))

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+import scipy.sparse
+
+from ncjax.senet.affinity import graph_of, largest_coefficients
+from ncjax.senet.spectral import spectral_clusters, spectral_embedding
+
+RNG = np.random.default_rng(0)
+DENSE = RNG.normal(size=(11, 11)).astype("f4")
+np.fill_diagonal(DENSE, 0)
+
+
+@pytest.mark.parametrize("block", [1, 4, 11, 50])
+def test_the_largest_coefficients_are_kept_whatever_the_blocks(block):
+    found = largest_coefficients(lambda a, b: DENSE[a:b].copy(), 11, 11, 3, block)
+    expected = np.where(np.abs(DENSE) >= np.sort(np.abs(DENSE), 1)[:, [-3]], DENSE, 0)
+    np.testing.assert_array_equal(found.toarray(), expected)
+
+
+def test_the_symmetric_graph_is_the_mean_of_both_sides():
+    rows = np.abs(DENSE) / np.linalg.norm(DENSE, axis=1, keepdims=True)
+    found = graph_of(scipy.sparse.csr_array(DENSE), "symmetric").toarray()
+    np.testing.assert_allclose(found, (rows + rows.T) / 2, rtol=1e-6)
+
+
+def test_neighbours_are_those_of_the_rows_at_unit_length():
+    rows = DENSE / np.linalg.norm(DENSE, axis=1, keepdims=True)
+    apart = np.linalg.norm(rows[:, None] - rows[None], axis=2) + 9 * np.eye(11)
+    near = (apart <= np.sort(apart, 1)[:, [1]]).astype(float)
+    found = graph_of(scipy.sparse.csr_array(DENSE), "neighbours", 2).toarray()
+    np.testing.assert_allclose(found, (near + near.T) / 2)
+
+
+def test_parts_of_a_graph_are_its_clusters():
+    sizes = (7, 9, 12)
+    blocks = [np.ones((n, n)) - np.eye(n) for n in sizes]
+    labels = np.repeat(np.arange(3), sizes)
+    order = RNG.permutation(len(labels))
+    affinity = scipy.sparse.block_diag(blocks).toarray()[order][:, order]
+    found = spectral_clusters(scipy.sparse.csr_array(affinity), 3, 3)
+    pairs = set(zip(labels[order].tolist(), found.tolist(), strict=True))
+    assert len(pairs) == 3
+    embedding = spectral_embedding(affinity, 3)
+    np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1)
