@@ -78,23 +78,27 @@ def clustering_accuracy(labels: Samples, clusters: Samples) -> float:
     return float(counts[rows, columns].sum() / len(labels))
 
 
-def subspace_preserving_error(affinity: Any, labels: Samples) -> float:
+def subspace_preserving_error(
+    affinity: Any, labels: Samples, key_labels: Samples | None = None
+) -> float:
     """Share of a point's coefficients that goes to other classes, in the mean over points.
 
     By absolute values; 0 where every point is written in points of its own class alone. Points
     without coefficients are left out.
 
     Args:
-        affinity: coefficients or affinities, `[N, N]`, sparse or dense.
-        labels: classes `[N]`.
+        affinity: coefficients or affinities, `[M, N]`, sparse or dense.
+        labels: classes of the points that are written, `[M]`.
+        key_labels: classes of those they are written in, `[N]`; the same points if None.
 
     Raises:
         InputError: shapes that differ, or no coefficient at all.
     """
-    affinity, labels = _checked(affinity, labels)
-    _, labels = np.unique(labels, return_inverse=True)
-    entries = abs(affinity).tocoo()
-    own = labels[entries.row] == labels[entries.col]
+    labels = np.asarray(labels)
+    keys = labels if key_labels is None else np.asarray(key_labels)
+    checks.check_shape("affinity", affinity, (len(labels), len(keys)), "[M, N]")
+    entries = abs(scipy.sparse.csr_array(affinity)).tocoo()
+    own = labels[entries.row] == keys[entries.col]
     total = np.bincount(entries.row, entries.data, len(labels))
     kept = np.bincount(entries.row, entries.data * own, len(labels))
     there = total > 0
@@ -116,7 +120,9 @@ def connectivity(affinity: Any, labels: Samples) -> float:
     Raises:
         InputError: shapes that differ.
     """
-    affinity, labels = _checked(affinity, labels)
+    labels = np.asarray(labels)
+    checks.check_shape("affinity", affinity, (len(labels), len(labels)), "[N, N]")
+    affinity = scipy.sparse.csr_array(affinity)
     symmetric = (abs(affinity) + abs(affinity).T).tocsr() / 2
     groups = (np.flatnonzero(labels == name) for name in np.unique(labels))
     return min(_second_eigenvalue(symmetric[rows][:, rows]) for rows in groups)
@@ -133,9 +139,3 @@ def _second_eigenvalue(affinity: scipy.sparse.csr_array) -> float:
     turned = 2 * scipy.sparse.eye_array(affinity.shape[0]) - matrix
     start = np.random.default_rng(0).normal(size=affinity.shape[0])
     return float(2 - eigsh(turned, 2, which="LA", v0=start, return_eigenvectors=False)[0])
-
-
-def _checked(affinity: Any, labels: Samples) -> tuple[scipy.sparse.csr_array, np.ndarray]:
-    labels = np.asarray(labels)
-    checks.check_shape("affinity", affinity, (len(labels), len(labels)), "[N, N]")
-    return scipy.sparse.csr_array(affinity), labels
