@@ -3,7 +3,6 @@ import pytest
 import scipy.sparse
 
 from ncjax.senet.affinity import graph_of, largest_coefficients
-from ncjax.senet.spectral import spectral_clusters, spectral_embedding
 
 RNG = np.random.default_rng(0)
 DENSE = RNG.normal(size=(11, 11)).astype("f4")
@@ -29,16 +28,3 @@ def test_neighbours_are_those_of_the_rows_at_unit_length():
     near = (apart <= np.sort(apart, 1)[:, [1]]).astype(float)
     found = graph_of(scipy.sparse.csr_array(DENSE), "neighbours", 2).toarray()
     np.testing.assert_allclose(found, (near + near.T) / 2)
-
-
-def test_parts_of_a_graph_are_its_clusters():
-    sizes = (7, 9, 12)
-    blocks = [np.ones((n, n)) - np.eye(n) for n in sizes]
-    labels = np.repeat(np.arange(3), sizes)
-    order = RNG.permutation(len(labels))
-    affinity = scipy.sparse.block_diag(blocks).toarray()[order][:, order]
-    found = spectral_clusters(scipy.sparse.csr_array(affinity), 3, 3)
-    pairs = set(zip(labels[order].tolist(), found.tolist(), strict=True))
-    assert len(pairs) == 3
-    embedding = spectral_embedding(affinity, 3)
-    np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1)

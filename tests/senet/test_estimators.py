@@ -47,13 +47,6 @@ def test_new_points_are_written_in_their_own_plane(planes, fitted):
     assert coefficients.shape == (40, 160)
 
 
-def test_training_comes_nearer_to_the_exact_coefficients(fitted):
-    measured = fitted.training_.measured
-    errors = [one.relative_error.mean() for one in measured.values()]
-    assert measured[100].excess < 0.5 * measured[0].excess
-    assert errors[-1] < errors[0]
-
-
 def test_warm_starts_and_subsets(planes):
     points, _ = planes
     net = SENet(4, **SMALL | {"steps": 20, "warm_start": True, "train_size": 50}).fit(points)
@@ -63,14 +56,6 @@ def test_warm_starts_and_subsets(planes):
     assert again.measured[0].excess == pytest.approx(first.measured[20].excess, rel=1e-4)
     with pytest.raises(InputError, match=r"`train_size`: got 300.*at most 200"):
         SENet(4, train_size=300).fit(points)
-
-
-def test_training_stops_at_its_tolerance(planes, fitted):
-    reached = fitted.training_.measured[100].excess
-    net = SENet(4, **SMALL | {"tolerance": 2 * reached + 0.1}).fit(planes[0][:160])
-    assert net.training_.converged
-    assert len(net.training_.losses) < 100
-    assert not fitted.training_.converged
 
 
 def test_exact_solvers_behind_the_same_call(planes):

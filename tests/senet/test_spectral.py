@@ -1,0 +1,32 @@
+import numpy as np
+import scipy.sparse
+
+from ncjax.senet.spectral import spectral_clusters, spectral_embedding
+
+RNG = np.random.default_rng(0)
+
+
+def test_parts_of_a_graph_are_its_clusters():
+    sizes = (7, 9, 12)
+    blocks = [np.ones((n, n)) - np.eye(n) for n in sizes]
+    labels = np.repeat(np.arange(3), sizes)
+    order = RNG.permutation(len(labels))
+    affinity = scipy.sparse.block_diag(blocks).toarray()[order][:, order]
+    found = spectral_clusters(scipy.sparse.csr_array(affinity), 3, 3)
+    pairs = set(zip(labels[order].tolist(), found.tolist(), strict=True))
+    assert len(pairs) == 3
+    embedding = spectral_embedding(affinity, 3)
+    np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1)
+
+
+def test_many_points_are_embedded_as_few():
+    affinity = np.abs(RNG.normal(size=(40, 40)))
+    affinity += affinity.T
+    np.fill_diagonal(affinity, 0)
+    found = spectral_embedding(scipy.sparse.csr_array(affinity), 3)
+    assert found.shape == (40, 3)
+    degrees = affinity.sum(1)
+    matrix = affinity / np.sqrt(degrees[:, None] * degrees[None, :])
+    expected = np.linalg.eigh(matrix)[1][:, -3:]
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-8)

@@ -1,0 +1,68 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from ncjax.checks import InputError
+from ncjax.senet import ElasticNet, SelfExpressiveNet, TrainConfig, train
+
+MODEL = SelfExpressiveNet((64,), 64)
+NET = ElasticNet(50.0)
+CONFIG = TrainConfig(steps=60, learning_rate=0.02, every=20)
+
+
+@pytest.fixture(scope="module")
+def points():
+    """Of four planes in nine dimensions."""
+    rng = np.random.default_rng(0)
+    bases = np.linalg.qr(rng.normal(size=(4, 9, 2)))[0]
+    found = np.einsum("ndk,nk->nd", bases[np.arange(120) % 4], rng.normal(size=(120, 2)))
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype("f4")
+
+
+@pytest.fixture(scope="module")
+def trained(points):
+    return train(MODEL, points, NET, CONFIG)
+
+
+def test_training_comes_nearer_to_the_exact_coefficients(trained):
+    measured = trained.measured
+    assert list(measured) == [0, 20, 40, 60]
+    assert measured[60].excess < 0.5 * measured[0].excess
+    assert measured[60].relative_error.mean() < measured[0].relative_error.mean()
+    assert measured[60].kkt_residual.mean() < measured[0].kkt_residual.mean()
+    assert trained.losses.shape == (60,)
+    assert not trained.converged
+
+
+def test_blocks_of_keys_do_not_change_the_training(points, trained):
+    blocked = train(MODEL, points, NET, dataclasses.replace(CONFIG, steps=60, block=50))
+    np.testing.assert_allclose(blocked.losses[:20], trained.losses[:20], rtol=2e-3)
+
+
+def test_it_stops_at_its_tolerance(points, trained):
+    reached = trained.measured[60].excess
+    config = dataclasses.replace(CONFIG, tolerance=1.1 * trained.measured[40].excess)
+    assert reached <= config.tolerance
+    stopped = train(MODEL, points, NET, config)
+    assert stopped.converged
+    assert len(stopped.losses) == 40
+
+
+def test_it_goes_on_from_a_network(points, trained):
+    more = train(MODEL, points, NET, dataclasses.replace(CONFIG, steps=20), trained)
+    np.testing.assert_allclose(more.measured[0].excess, trained.measured[60].excess, rtol=1e-4)
+
+
+def test_the_papers_settings(points):
+    official = SelfExpressiveNet((64,), 64, "official")
+    settings = {"optimizer": "adam", "learning_rate": 1e-3, "clip": 1e-3, "batch_size": 30}
+    found = train(official, points, NET, dataclasses.replace(CONFIG, **settings))
+    assert found.measured[60].excess < found.measured[0].excess
+    assert found.params["offset"] >= 0
+
+
+def test_what_is_refused(points):
+    for settings, name in (({"steps": 0}, "steps"), ({"optimizer": "sgd"}, "optimizer")):
+        with pytest.raises(InputError, match=f"`{name}`"):
+            train(MODEL, points, NET, dataclasses.replace(CONFIG, **settings))
