@@ -63,8 +63,8 @@ class Config:
     num_layers: int = 10
     eps: tuple[float, ...] = (0.1**0.5, 1.0, 2.0, 4.0)
     steps: int = 1000
-    rates: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2)
-    strengths: tuple[float, ...] = (1e1, 1e3, 1e5, 1e7)
+    rates: tuple[float, ...] = (1e-5, 3e-5, 1e-4, 1e-3, 1e-2)
+    strengths: tuple[float, ...] = (1e3, 1e4, 1e5, 1e6)
     seeds: int = 3
 
 
