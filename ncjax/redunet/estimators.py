@@ -127,16 +127,16 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         check_classification_targets(y)
         if len(X) > 1 and not np.any(X[:1] != X):
             raise checks.reject("X", "the same sample throughout", "samples that differ")
-        self.classes_, labels = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            got = f"one class, {self.classes_[0]!r}"
+        names, labels = np.unique(y, return_inverse=True)
+        if len(names) < 2:
+            got = f"one class, {names[0]!r}"
             raise checks.reject("y", got, "labels of at least two classes")
-        self.kept_: ClassCovariances | None = None
         if self.construction == "covariances":
-            self.open_ = True
+            self.classes_, self.open_, self.kept_ = names, True, None
             self._add(self._spectra(X), labels)._constructed()
             return self
         network = self._built(X, labels)
+        self.classes_, self.kept_ = names, None
         self._network = Network(jax.tree.map(jnp.asarray, network.operators), network.monitor)
         if self.classifier != "network":
             features = self.transform(X) if network.features is None else network.features
@@ -190,7 +190,7 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def predict(self, X: Samples) -> np.ndarray:
         """The class of each sample."""
-        check_is_fitted(self, "classes_")
+        check_is_fitted(self, "_network")
         if self.classifier == "network":
             return self.classes_[self.predict_proba(X).argmax(1)]
         features = self.transform(X)
@@ -207,7 +207,7 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         Its input is what goes into the first layer: of a `ShiftInvariantReduNet`, what `lift` of
         its filters gives.
         """
-        check_is_fitted(self, "classes_")
+        check_is_fitted(self, "_network")
         shares = tuple(np.asarray(self.operators_.shares[0]).tolist())
         L = len(self.operators_.shares)
         module = ReduNetModule(L, shares, self.step, self.sharpness, self._fft_norm)
@@ -219,7 +219,7 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         Raises:
             InputError: the folder is there already, or can't be written.
         """
-        check_is_fitted(self, "classes_")
+        check_is_fitted(self, "_network")
         parts = {name: getattr(self, name, None) for name in _ARRAYS}
         arrays = {
             name: {key: value for key, value in vars(part).items() if hasattr(value, "shape")}
@@ -357,7 +357,7 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def _constructed(self) -> Network:
         """The network; from covariances it is built when it is asked for."""
-        check_is_fitted(self, "classes_")
+        check_is_fitted(self, "_network")
         if self._network is None:
             weights = to_spectra(self._lifted(self._blank()), self._fft_norm).square_weights
             operators, monitor = parallel.on_one_blas_thread(_construct_from)(
@@ -369,7 +369,7 @@ class ReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def _passed(self, X: Samples) -> Iterator[tuple[Spectra, jax.Array, jax.Array]]:
         """What `transform` of `ncjax.redunet.layers` gives, batch by batch."""
-        check_is_fitted(self, "classes_")
+        check_is_fitted(self, "_network")
         X = self._validated(X, reset=False)
         for start in range(0, len(X), self.batch_size):
             part = X[start : start + self.batch_size]

@@ -38,9 +38,10 @@ def places_by(
     """
     checks.check_shape("labels", labels, (count,), "[N]")
     if checks.is_concrete(labels):
-        checks.check_labels("labels", labels, num_classes or np.iinfo(np.int32).max)
+        most = np.iinfo(np.int32).max if num_classes is None else num_classes
+        checks.check_labels("labels", labels, most)
         known = np.asarray(labels)
-        return places_of(known, num_classes or int(known.max()) + 1)
+        return places_of(known, int(known.max()) + 1 if num_classes is None else num_classes)
     if num_classes is None:
         raise checks.reject("num_classes", None, "given where labels are traced")
     checks.check_labels("labels", labels, num_classes)

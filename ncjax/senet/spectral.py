@@ -26,9 +26,10 @@ def spectral_embedding(affinity: Any, components: int, seed: int = 0) -> np.ndar
         seed: of the eigensolver's start.
     """
     N = affinity.shape[0]
-    matrix = scipy.sparse.eye_array(N, format="csr") - laplacian(
-        scipy.sparse.csr_array(affinity, dtype=np.float64), normed=True
-    )
+    affinity = scipy.sparse.csr_array(affinity, dtype=np.float64)
+    connected = (affinity.sum(0) - affinity.diagonal() > 0).astype(np.float64)
+    # SciPy's Laplacian of a point without a neighbour is zero: there it must not count as leading.
+    matrix = scipy.sparse.diags_array(connected) - laplacian(affinity, normed=True)
     start = np.random.default_rng(seed).normal(size=N)
     if 4 * components >= N:
         vectors = np.linalg.eigh(matrix.toarray())[1][:, -components:]

@@ -198,8 +198,11 @@ def test_what_is_refused(digits):
         ReduNet().partial_fit(X, y)
     with pytest.raises(NotFittedError):
         ReduNet().predict(X)
+    beyond = ReduNet(2, eps=1e-20)
     with pytest.raises(InputError, match=r"`eps`.*larger"):
-        ReduNet(2, eps=1e-20).fit(X, y)
+        beyond.fit(X, y)
+    with pytest.raises(NotFittedError):
+        beyond.predict(X)
     broken = np.where(X == 1, np.nan, X)
     net = ReduNet(1, construction="covariances").fit(X, y)
     for call in (lambda: ReduNet().fit(broken, y), lambda: net.partial_fit(broken, y)):

@@ -31,3 +31,13 @@ def test_many_points_are_embedded_as_few():
     expected = np.linalg.eigh(matrix)[1][:, -3:]
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-8)
+
+
+def test_points_without_a_neighbour_do_not_lead():
+    affinity = block_diag(
+        np.ones((9, 9)) - np.eye(9), np.ones((7, 7)) - np.eye(7), np.zeros((3, 3))
+    )
+    found = spectral_embedding(scipy.sparse.csr_array(affinity), 2)
+    np.testing.assert_allclose(found[16:], 0)
+    np.testing.assert_allclose(np.abs(found[:9] @ found[9:16].T), 0, atol=1e-8)
+    np.testing.assert_allclose(np.linalg.norm(found[:16], axis=1), 1)
