@@ -74,6 +74,21 @@ def blocks_of(points: np.ndarray, block: int, shards: int = 1) -> Points:
     return Points(padded.astype(points.dtype), np.where(there, rows, -1))
 
 
+def batch_of(rows: AnyArray, blocks: Points, axis_name: str) -> Points:
+    """The points of some row numbers, from the devices that have them.
+
+    Args:
+        rows: int32 `[B]`.
+        blocks: this device's share of `blocks_of`.
+        axis_name: a mapped axis whose devices share the points.
+    """
+    ours = blocks.points.reshape(-1, blocks.points.shape[-1])
+    places = rows - jax.lax.axis_index(axis_name) * len(ours)
+    here = (places >= 0) & (places < len(ours))
+    found = jnp.where(here[:, None], ours[jnp.where(here, places, 0)], 0)
+    return Points(jax.lax.psum(found, axis_name), rows)
+
+
 def value_and_gradient(
     model: SelfExpressiveNet, params: Any, batch: Points, problem: Problem
 ) -> tuple[jax.Array, Any]:

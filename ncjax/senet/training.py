@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -27,6 +28,7 @@ from ncjax.senet.model import (
 from ncjax.senet.objective import (
     Points,
     Problem,
+    batch_of,
     blocks_of,
     two_pass_value_and_gradient,
     value_and_gradient,
@@ -111,7 +113,8 @@ def train(
 ) -> Trained:
     """Trains a network to write each point in all others.
 
-    Blocks of keys are shared by this process's devices.
+    Blocks of keys are shared by all devices, those of other processes included: there each process
+    makes the same call with the same points.
 
     Args:
         model: the network.
@@ -129,23 +132,23 @@ def train(
     key = jax.random.key(config.seed)
     mean = points.mean(0) if start is None else start.mean
     params = initial_parameters(model, key, D) if start is None else start.params
-    devices = jax.local_devices()
-    block = min(config.block, -(-N // len(devices)))
-    blocks = blocks_of(points, block, len(devices))
-    shares = jax.tree.map(lambda a: a.reshape(len(devices), -1, *a.shape[1:]), blocks)
+    devices = jax.devices()
+    blocks = blocks_of(points, min(config.block, -(-N // len(devices))), len(devices))
     some_steps = parallel.across_devices(
         _some_steps(model, elastic_net, config, len(devices) == 1 and len(blocks.rows) == 1),
         in_axes=(None, None, None, 0, None),
         out_axes=(None, None, None),
+        devices=devices,
     )
-    measure = _measure(model, points, mean, elastic_net, config)
+    shares = _shares(blocks, devices)
+    measure = _measure(model, points, blocks, mean, elastic_net, config)
     state, losses, measured = _optimizer(config).init(params), [], {0: measure(params)}
     taken, generator = 0, np.random.default_rng(config.seed)
     with progress.bar(total=config.steps, desc="steps", show=config.verbose) as bar:
         while taken < config.steps and measured[taken].excess > config.tolerance:
             count = min(config.every, config.steps - taken)
-            batches = _batches(points, generator, count, config.batch_size)
-            params, state, values = some_steps(params, state, jnp.asarray(mean), shares, batches)
+            rows = _batches(generator, N, count, config.batch_size)
+            params, state, values = some_steps(params, state, mean, shares, rows)
             losses.append(np.asarray(values))
             taken += count
             measured[taken] = measure(params)
@@ -164,14 +167,18 @@ def _optimizer(config: TrainConfig) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.clip), found)
 
 
-def _batches(points: np.ndarray, generator: np.random.Generator, count: int, size: int) -> Points:
-    """Batches of different points, `[count, B, ...]`; all points where there are no more."""
-    N = len(points)
+def _shares(blocks: Points, devices: Sequence[jax.Device]) -> Points:
+    """The blocks of this process's devices, `[devices, blocks, M, ...]`."""
+    ours = [device.process_index == jax.process_index() for device in devices]
+    return jax.tree.map(lambda a: a.reshape(len(devices), -1, *a.shape[1:])[ours], blocks)
+
+
+def _batches(generator: np.random.Generator, N: int, count: int, size: int) -> np.ndarray:
+    """Row numbers of batches of different points, `[count, B]`; all where there are no more."""
     if size >= N:
-        rows = np.broadcast_to(np.arange(N), (count, N))
-    else:
-        rows = np.stack([generator.choice(N, size, replace=False) for _ in range(count)])
-    return Points(points[rows], rows.astype(np.int32))
+        return np.tile(np.arange(N, dtype=np.int32), (count, 1))
+    chosen = [generator.choice(N, size, replace=False) for _ in range(count)]
+    return np.stack(chosen).astype(np.int32)
 
 
 @functools.lru_cache(maxsize=16)
@@ -181,11 +188,12 @@ def _some_steps(
     """The work of one device: a step for each batch, on its share of the keys."""
     optimizer = _optimizer(config)
 
-    def work(params: Any, state: Any, mean: jax.Array, blocks: Points, batches: Points) -> tuple:
+    def work(params: Any, state: Any, mean: jax.Array, blocks: Points, rows: jax.Array) -> tuple:
         problem = Problem(blocks, mean, elastic_net)
 
-        def step(carry: tuple, batch: Points) -> tuple[tuple, jax.Array]:
+        def step(carry: tuple, rows: jax.Array) -> tuple[tuple, jax.Array]:
             params, state = carry
+            batch = batch_of(rows, blocks, parallel.AXIS)
             if resident:
                 value, slopes = value_and_gradient(model, params, batch, problem)
             else:
@@ -198,7 +206,7 @@ def _some_steps(
             params = params | {"offset": jnp.maximum(params["offset"], 0)}
             return (params, state), value
 
-        (params, state), values = jax.lax.scan(step, (params, state), batches)
+        (params, state), values = jax.lax.scan(step, (params, state), rows)
         return params, state, values
 
     return work
@@ -207,18 +215,18 @@ def _some_steps(
 def _measure(
     model: SelfExpressiveNet,
     points: np.ndarray,
+    blocks: Points,
     mean: np.ndarray,
     elastic_net: ElasticNet,
     config: TrainConfig,
-) -> Any:
+) -> Callable[[Any], Optimality]:
     """The optimality of some points' coefficients, as a function of the parameters."""
     count = min(config.sampled, len(points))
     rows = np.random.default_rng([config.seed, 1]).choice(len(points), count, replace=False)
     exact = exact_coefficients(elastic_net, points, rows).astype(points.dtype)
-    own = rows[:, None] == np.arange(len(points))
 
     return lambda params: jax.device_get(
-        _measured(model, elastic_net, params, mean, points, rows, exact, own)
+        _measured(model, elastic_net, params, mean, blocks, points[rows], rows, exact)
     )
 
 
@@ -228,13 +236,20 @@ def _measured(
     elastic_net: ElasticNet,
     params: Any,
     mean: AnyArray,
+    blocks: Points,
     points: AnyArray,
     rows: AnyArray,
     exact: AnyArray,
-    own: AnyArray,
 ) -> Optimality:
-    inputs = standardised(points, mean)
-    keys = model.apply({"params": params}, inputs, method="keys")
-    queries = model.apply({"params": params}, inputs[rows], method="queries")
-    found = jnp.where(own, 0, coefficients(queries, keys, params["offset"]))
-    return optimality(elastic_net, jnp.asarray(points)[rows], points, found, exact, own)
+    """Of points by their row numbers; keys are embedded a block at a time."""
+    queries = model.apply({"params": params}, standardised(points, mean), method="queries")
+
+    def on_block(keys: AnyArray) -> jax.Array:
+        embedded = model.apply({"params": params}, standardised(keys, mean), method="keys")
+        return coefficients(queries, embedded, params["offset"])
+
+    N = exact.shape[1]
+    found = jnp.concatenate(jax.lax.map(on_block, blocks.points), axis=1)[:, :N]
+    own = jnp.asarray(rows)[:, None] == jnp.arange(N)[None, :]
+    keys = jnp.concatenate(blocks.points)[:N]
+    return optimality(elastic_net, points, keys, jnp.where(own, 0, found), exact, own)
