@@ -18,13 +18,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ncjax import checks
 from ncjax.senet.affinity import Graph, graph_of, largest_coefficients
 from ncjax.senet.elastic_net import ElasticNet, exact_coefficients
-from ncjax.senet.model import SelfExpressiveNet, Start, coefficients, standardised
+from ncjax.senet.model import SelfExpressiveNet, Start, standardised
 from ncjax.senet.spectral import spectral_clusters
 from ncjax.senet.training import Optimizer, TrainConfig, train
 from ncjax.types import AnyArray, Samples
 
-BLOCK_BYTES = 2**28
-"""Of a block of dense coefficients."""
 TOP = 1000
 """Coefficients of a point that are kept where nothing is said."""
 
@@ -239,18 +237,9 @@ class SENet(TransformerMixin, SubspaceClustering):
         queries, all_keys = (
             self._embedded(method, x) for method, x in (("queries", points), ("keys", keys))
         )
-        offset = jnp.asarray(self.training_.params["offset"])
-        block = max(1, min(len(points), BLOCK_BYTES // (4 * len(keys))))
-
-        def rows_of(start: int, stop: int) -> np.ndarray:
-            taken = np.minimum(np.arange(start, start + block), len(points) - 1)
-            found = np.array(_dense(queries[taken], all_keys, offset))[: stop - start]
-            if exclude:
-                found[np.arange(stop - start), np.arange(start, stop)] = 0
-            return found
-
         kept = min(TOP if self.top is None else self.top, len(keys) - exclude)
-        return largest_coefficients(rows_of, len(points), len(keys), kept, block)
+        offset = self.training_.params["offset"]
+        return largest_coefficients(queries, all_keys, offset, kept, same=exclude)
 
     def _embedded(self, method: str, x: np.ndarray) -> jax.Array:
         """Queries or keys of points, a block at a time."""
@@ -267,9 +256,6 @@ def _embed(
     model: SelfExpressiveNet, method: str, params: Any, points: AnyArray, mean: AnyArray
 ) -> jax.Array:
     return model.apply({"params": params}, standardised(points, mean), method=method)
-
-
-_dense = jax.jit(coefficients)
 
 
 class ElasticNetClustering(SubspaceClustering):

@@ -105,4 +105,4 @@ def coefficients(
     queries: Float[AnyArray, "B p"], keys: Float[AnyArray, "N p"], offset: Scalar
 ) -> Float[jax.Array, "B N"]:
     """c_ij; where a query and a key are the same point it is to be left out."""
-    return soft_threshold(queries @ keys.T, offset) / queries.shape[-1]
+    return soft_threshold(jnp.matmul(queries, keys.T), offset) / queries.shape[-1]

@@ -3,17 +3,24 @@ import pytest
 import scipy.sparse
 
 from ncjax.senet.affinity import graph_of, largest_coefficients
+from ncjax.senet.model import coefficients
 
 RNG = np.random.default_rng(0)
 DENSE = RNG.normal(size=(11, 11)).astype("f4")
 np.fill_diagonal(DENSE, 0)
 
 
-@pytest.mark.parametrize("block", [1, 4, 11, 50])
-def test_the_largest_coefficients_are_kept_whatever_the_blocks(block):
-    found = largest_coefficients(lambda a, b: DENSE[a:b].copy(), 11, 11, 3, block)
-    expected = np.where(np.abs(DENSE) >= np.sort(np.abs(DENSE), 1)[:, [-3]], DENSE, 0)
-    np.testing.assert_array_equal(found.toarray(), expected)
+@pytest.mark.parametrize("block", [1, 4, 11, 50, None])
+@pytest.mark.parametrize("same", [True, False])
+def test_the_largest_coefficients_are_kept_whatever_the_blocks(block, same):
+    queries, keys = RNG.normal(size=(2, 11, 4)).astype("f4")
+    dense = np.array(coefficients(queries, keys, 0.3))
+    if same:
+        np.fill_diagonal(dense, 0)
+    found = largest_coefficients(queries, keys, 0.3, 3, same=same, block=block)
+    expected = np.where(np.abs(dense) >= np.sort(np.abs(dense), 1)[:, [-3]], dense, 0)
+    np.testing.assert_allclose(found.toarray(), expected, rtol=1e-5)
+    assert (found.toarray() != 0).sum() == found.nnz <= 33
 
 
 def test_the_symmetric_graph_is_the_mean_of_both_sides():
