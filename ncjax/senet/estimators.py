@@ -63,6 +63,7 @@ class SubspaceClustering(ClusterMixin, BaseEstimator):
         checks.check_count("neighbours", self.neighbours, 1)
         if self.components is not None:
             checks.check_count("components", self.components, 1)
+        checks.check_range("diffusion", self.diffusion, 0.0)
         if count < max(2, self.n_clusters):
             accepted = f"at least {max(2, self.n_clusters)}, one for each cluster"
             raise checks.reject("X", f"{count} sample(s)", accepted)
@@ -81,7 +82,11 @@ class SubspaceClustering(ClusterMixin, BaseEstimator):
         graph = graph_of(found, self.graph, min(self.neighbours, found.shape[0] - 1))
         components = self.n_clusters if self.components is None else self.components
         return spectral_clusters(
-            graph, self.n_clusters, min(components, found.shape[0]), self.random_state
+            graph,
+            self.n_clusters,
+            min(components, found.shape[0]),
+            self.random_state,
+            self.diffusion,
         )
 
 
@@ -109,6 +114,8 @@ class SENet(TransformerMixin, SubspaceClustering):
         graph: "neighbours" or "symmetric" (`ncjax.senet.affinity.graph_of`).
         neighbours: of a point in the graph.
         components: eigenvectors of the graph, K if None; 15 for ten clusters in the official code.
+        diffusion: power of their eigenvalues that they are weighed by
+            (`ncjax.senet.spectral.embedding_of`); none in the official code.
         warm_start: whether `fit` goes on from the network of the call before.
         random_state: a seed.
         verbose: a progress bar over training.
@@ -141,6 +148,7 @@ class SENet(TransformerMixin, SubspaceClustering):
         graph: Graph = "neighbours",
         neighbours: int = 3,
         components: int | None = None,
+        diffusion: float = 0.0,
         warm_start: bool = False,
         random_state: int = 0,
         verbose: bool = False,
@@ -163,6 +171,7 @@ class SENet(TransformerMixin, SubspaceClustering):
         self.graph = graph
         self.neighbours = neighbours
         self.components = components
+        self.diffusion = diffusion
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
@@ -268,6 +277,7 @@ class ElasticNetClustering(SubspaceClustering):
         graph: see `SENet`.
         neighbours: see `SENet`.
         components: see `SENet`.
+        diffusion: see `SENet`.
         random_state: a seed.
     """
 
@@ -280,6 +290,7 @@ class ElasticNetClustering(SubspaceClustering):
         graph: Graph = "symmetric",
         neighbours: int = 3,
         components: int | None = None,
+        diffusion: float = 0.0,
         random_state: int = 0,
     ) -> None:
         self.n_clusters = n_clusters
@@ -288,6 +299,7 @@ class ElasticNetClustering(SubspaceClustering):
         self.graph = graph
         self.neighbours = neighbours
         self.components = components
+        self.diffusion = diffusion
         self.random_state = random_state
 
     def _coefficients(self, X: np.ndarray) -> scipy.sparse.csr_array:
@@ -309,6 +321,7 @@ class OMPClustering(SubspaceClustering):
         graph: see `SENet`.
         neighbours: see `SENet`.
         components: see `SENet`.
+        diffusion: see `SENet`.
         random_state: a seed.
     """
 
@@ -320,6 +333,7 @@ class OMPClustering(SubspaceClustering):
         graph: Graph = "symmetric",
         neighbours: int = 3,
         components: int | None = None,
+        diffusion: float = 0.0,
         random_state: int = 0,
     ) -> None:
         self.n_clusters = n_clusters
@@ -327,6 +341,7 @@ class OMPClustering(SubspaceClustering):
         self.graph = graph
         self.neighbours = neighbours
         self.components = components
+        self.diffusion = diffusion
         self.random_state = random_state
 
     def _check_settings(self, count: int) -> None:

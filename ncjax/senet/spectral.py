@@ -15,14 +15,14 @@ STARTS = 20
 """Of k-means."""
 
 
-def spectral_embedding(affinity: Any, components: int, seed: int = 0) -> np.ndarray:
-    """Leading eigenvectors of the normalised affinity, rows at unit length, `[N, components]`.
-
-    Points without a neighbour have zeros.
+def leading_eigenvectors(
+    affinity: Any, components: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues `[components]` of the normalised affinity, ascending, and unit eigenvectors.
 
     Args:
         affinity: symmetric, not negative, `[N, N]`.
-        components: eigenvectors, those of the smallest eigenvalues of the normalised Laplacian.
+        components: how many, those of the smallest eigenvalues of the normalised Laplacian.
         seed: of the eigensolver's start.
     """
     N = affinity.shape[0]
@@ -30,15 +30,31 @@ def spectral_embedding(affinity: Any, components: int, seed: int = 0) -> np.ndar
     connected = (affinity.sum(0) - affinity.diagonal() > 0).astype(np.float64)
     # SciPy's Laplacian of a point without a neighbour is zero: there it must not count as leading.
     matrix = scipy.sparse.diags_array(connected) - laplacian(affinity, normed=True)
-    start = np.random.default_rng(seed).normal(size=N)
     if 4 * components >= N:
-        vectors = np.linalg.eigh(matrix.toarray())[1][:, -components:]
-    else:
-        vectors = eigsh(matrix, components, which="LA", v0=start)[1]
-    return normalize(vectors)
+        values, vectors = np.linalg.eigh(matrix.toarray())
+        return values[-components:], vectors[:, -components:]
+    start = np.random.default_rng(seed).normal(size=N)
+    return eigsh(matrix, components, which="LA", v0=start)
 
 
-def spectral_clusters(affinity: Any, clusters: int, components: int, seed: int = 0) -> np.ndarray:
+def embedding_of(values: np.ndarray, vectors: np.ndarray, diffusion: float = 0.0) -> np.ndarray:
+    """Eigenvectors, weighed, with rows at unit length; zero of points without a neighbour.
+
+    Large graphs have small groups that are almost apart, whose eigenvectors come among the leading
+    ones. Weighing eigenvectors by a power of their eigenvalues, as diffusion maps do (Coifman and
+    Lafon 2006), lets the last of them count less.
+
+    Args:
+        values: of `leading_eigenvectors`, `[components]`.
+        vectors: the same, `[N, components]`.
+        diffusion: the power, steps of a random walk; 0, all alike, in the official code.
+    """
+    return normalize(vectors * np.maximum(values, 0) ** diffusion)
+
+
+def spectral_clusters(
+    affinity: Any, clusters: int, components: int, seed: int = 0, diffusion: float = 0.0
+) -> np.ndarray:
     """Clusters of the points of a graph, `[N]`: k-means of the embedding.
 
     Args:
@@ -46,6 +62,7 @@ def spectral_clusters(affinity: Any, clusters: int, components: int, seed: int =
         clusters: their number.
         components: of the embedding; may exceed the clusters (15 for 10 in the official code).
         seed: of the eigensolver's and of k-means' starts.
+        diffusion: see `embedding_of`.
     """
-    embedding = spectral_embedding(affinity, components, seed)
+    embedding = embedding_of(*leading_eigenvectors(affinity, components, seed), diffusion)
     return KMeans(clusters, n_init=STARTS, random_state=seed).fit_predict(embedding)

@@ -1,0 +1,262 @@
+"""Clustering images by a SENet trained on few of them or many, beside other methods (2110.04318).
+
+Digits and all 70,000 images of Fashion-MNIST, as 500 scattering coefficients (digits 100). A
+network is trained on N of them, drawn at random, and all are clustered; so they are by k-means and
+by the graph of nearest neighbours. Exact self-expression costs N^2 at least: the elastic net and
+orthogonal matching pursuit cluster a draw of a few thousand, as does a SENet trained on all of
+those. Labels are for scores only, but settings were chosen with scores in sight: those of SENet,
+and for every other method all of a small grid are tried, of which the best score counts.
+
+    python -m experiments.senet_images --preset cpu
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import scipy.sparse
+import tyro
+from sklearn.cluster import KMeans
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
+
+from experiments.drawing import senet as drawing
+from experiments.networks import spread
+from experiments.splits import on_all
+from experiments.tables import markdown
+from ncjax import data, metrics, runs
+from ncjax.senet import ElasticNetClustering, OMPClustering, SENet, scattering_features
+from ncjax.senet.affinity import graph_of
+from ncjax.senet.spectral import STARTS, embedding_of, leading_eigenvectors
+
+CLUSTERS = 10
+SCORES = ["accuracy", "nmi", "ari", "error", "excess", "seconds"]
+EXACT = ("elastic net", "OMP")
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """What is clustered, and how.
+
+    Attributes:
+        dim: of the features.
+        sizes: N, images that a network is trained on.
+        drawn: images that the exact methods cluster.
+        gamma: weight of the residual.
+        components: eigenvectors of SENet's graph.
+        top: coefficients of a point that SENet keeps.
+        steps: of its training.
+        kept: images at most, of a random draw; all if None.
+    """
+
+    dim: int
+    sizes: tuple[int, ...]
+    drawn: int
+    gamma: float
+    components: int
+    top: int
+    steps: int
+    kept: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is run.
+
+    Attributes:
+        images: by data set.
+        widths: of the perceptrons; the last is p too.
+        batch_size: queries a step.
+        diffusion: power of eigenvalues that eigenvectors are weighed by; 0 is tried too.
+        components: eigenvectors that the other methods' graphs are tried with.
+        neighbours: of the nearest-neighbour graph, tried.
+        seeds: draws and starts.
+    """
+
+    images: dict[str, Images] = dataclasses.field(
+        default_factory=lambda: {
+            "digits": Images(100, (200, 500), 1797, 50.0, 15, 400, 200),
+            "fashion_mnist": Images(500, (200, 1000, 4000), 1000, 50.0, 15, 400, 500),
+        }
+    )
+    widths: tuple[int, ...] = (512, 512)
+    batch_size: int = 1000
+    diffusion: float = 5.0
+    components: tuple[int, ...] = (10, 15)
+    neighbours: tuple[int, ...] = (5, 20)
+    seeds: int = 3
+
+
+PRESETS = {
+    "smoke": Config(
+        {"digits": Images(20, (60,), 150, 50.0, 10, 20, 30, 150)},
+        (32,), 100, 5.0, (10,), (5,), 2,
+    ),
+    "cpu": Config(),
+    "accelerator": Config(
+        {"fashion_mnist": Images(500, (200, 1000, 5000, 20_000), 4000, 200.0, 15, 1000, 5000)},
+        (1024, 1024, 1024), 5000, seeds=5,
+    ),
+}  # fmt: skip
+
+
+def main(
+    preset: Literal["smoke", "cpu", "accelerator"] = "cpu", run: Path = Path("runs/senet_images")
+) -> None:
+    """Clusters everything, and writes the table and the figures.
+
+    Args:
+        preset: smoke takes seconds, cpu most of an hour.
+        run: folder for everything; the same command goes on where a killed one stopped.
+    """
+    started, config = time.perf_counter(), PRESETS[preset]
+    run = runs.open_run(run, config)
+    print(f"writing to {run}")
+    every = dict(cases(config))
+    table = on_all(
+        run, every, config.seeds, lambda case, seed: clustered(*every[case], seed, config, run)
+    )
+    summary = markdown(spread(table, ["data", "method", "trained", "clustered"], SCORES))
+    runs.write_atomically(run / "senet_images.md", summary + "\n")
+    (run / "figures").mkdir(exist_ok=True)
+    drawing.scores(table, run / "figures" / "senet_images.png")
+    affinities = {name: run / "affinities" / f"{name}.npz" for name in config.images}
+    drawing.affinities(affinities, run / "figures" / "senet_affinity.png")
+    print(summary)
+    print(f"written: {run}, after {time.perf_counter() - started:.0f} s")
+
+
+def cases(config: Config) -> Iterator[tuple[str, tuple[str, str, int | None]]]:
+    """By a name for files: data set, method, and images that a network is trained on."""
+    for name, images in config.images.items():
+        for size in images.sizes:
+            yield f"{name}-senet-{size}", (name, "SENet", size)
+        for method in ("SENet", *EXACT, "neighbours", "k-means"):
+            yield f"{name}-{method.replace(' ', '-')}", (name, method, None)
+
+
+def features(name: str, images: Images, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Scattering coefficients of all images at unit length, and labels."""
+    found = data.load(name)
+    pixels = np.concatenate([np.asarray(found.images), np.asarray(found.test_images)])
+    labels = np.concatenate([np.asarray(found.labels), np.asarray(found.test_labels)])
+    rows = np.random.default_rng(0).permutation(len(labels))[: images.kept]
+    pixels = pixels.reshape(pixels.shape[:3])[rows]
+    x = scattering_features(pixels, images.dim, cache=folder, verbose=True)
+    return normalize(x), labels[rows]
+
+
+def clustered(
+    name: str, method: str, size: int | None, seed: int, config: Config, run: Path
+) -> pd.DataFrame:
+    """Scores of the best of a method's settings, and how long clustering took with one of them."""
+    images = config.images[name]
+    x, y = features(name, images, run / "features")
+    if method in EXACT or (method == "SENet" and size is None):
+        rows = np.random.default_rng([seed, 2]).permutation(len(y))[: images.drawn]
+        x, y = x[rows], y[rows]
+    shared = {"data": name, "clustered": len(y), "seed": seed, "trained": 0}
+    started = time.perf_counter()
+    if method != "SENet":
+        found = list(others(method, x, images, config, seed))
+        seconds = (time.perf_counter() - started) / len(found)
+        best = max((_scores(y, labels) for labels in found), key=lambda one: one["accuracy"])
+        return pd.DataFrame([shared | {"method": method, **best, "seconds": seconds}])
+    net = senet(images, config, size, seed).fit(x)
+    seconds, shared["trained"] = time.perf_counter() - started, size or len(y)
+    affinity = net.affinity()
+    if seed == 0 and size is None:
+        _keep_affinity(affinity, y, run / "affinities" / f"{name}.npz")
+    (alike,) = parts(affinity, (images.components,), (0.0,), seed)
+    rows = [
+        {"method": method, **_scores(y, net.labels_), "seconds": seconds},
+        {"method": f"{method}, no diffusion", **_scores(y, alike)},
+    ]
+    shared["error"] = metrics.subspace_preserving_error(net.coefficients_, y)
+    shared["excess"] = list(net.training_.measured.values())[-1].excess
+    return pd.DataFrame([shared | row for row in rows])
+
+
+def _scores(y: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    return dataclasses.asdict(metrics.clustering_scores(y, labels))
+
+
+def senet(images: Images, config: Config, size: int | None, seed: int) -> SENet:
+    """The network, and how it clusters."""
+    return SENet(
+        CLUSTERS,
+        gamma=images.gamma,
+        widths=config.widths,
+        dim=config.widths[-1],
+        train_size=size,
+        steps=images.steps,
+        batch_size=config.batch_size,
+        top=images.top,
+        graph="symmetric",
+        components=images.components,
+        diffusion=config.diffusion,
+        random_state=seed,
+    )
+
+
+def others(
+    method: str, x: np.ndarray, images: Images, config: Config, seed: int
+) -> Iterator[np.ndarray]:
+    """Clusters by each setting of another method."""
+    if method == "k-means":
+        yield KMeans(CLUSTERS, n_init=5, random_state=seed).fit_predict(x)
+        return
+    for graph in graphs(method, x, images, config):
+        yield from parts(graph, config.components, (0.0, config.diffusion), seed)
+
+
+def parts(
+    graph: scipy.sparse.csr_array, components: Sequence[int], powers: Sequence[float], seed: int
+) -> Iterator[np.ndarray]:
+    """Clusters of a graph for each number of eigenvectors and each weighing, found but once."""
+    values, vectors = leading_eigenvectors(graph, max(components), seed)
+    for count, power in itertools.product(components, powers):
+        x = embedding_of(values[-count:], vectors[:, -count:], power)
+        yield KMeans(CLUSTERS, n_init=STARTS, random_state=seed).fit_predict(x)
+
+
+def graphs(
+    method: str, x: np.ndarray, images: Images, config: Config
+) -> Iterator[scipy.sparse.csr_array]:
+    """The graph of each setting of a method, each kind of graph where it has coefficients."""
+    if method == "neighbours":
+        nearest = NearestNeighbors(n_neighbors=max(config.neighbours)).fit(x)
+        columns = nearest.kneighbors(return_distance=False)
+        for count in config.neighbours:
+            ones, starts = np.ones(len(x) * count), np.arange(len(x) + 1) * count
+            chosen = columns[:, :count].ravel()
+            rows = scipy.sparse.csr_array((ones, chosen, starts), shape=(len(x),) * 2)
+            yield scipy.sparse.csr_array((rows + rows.T) / 2)
+        return
+    made = (
+        ElasticNetClustering(CLUSTERS, gamma=images.gamma)
+        if method == "elastic net"
+        else OMPClustering(CLUSTERS)
+    )
+    made.fit(x)
+    for kind in ("symmetric", "neighbours"):
+        yield graph_of(made.coefficients_, kind)
+
+
+def _keep_affinity(affinity: scipy.sparse.csr_array, y: np.ndarray, path: Path) -> None:
+    """The affinity of at most 1,000 points, ordered by class, and their classes."""
+    rows = np.random.default_rng(0).permutation(len(y))[:1000]
+    rows = rows[np.argsort(y[rows], kind="stable")]
+    some = affinity[rows][:, rows].toarray()
+    runs.write_atomically(path, lambda to: np.savez(to, affinity=some, labels=y[rows]))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
