@@ -32,7 +32,7 @@ from experiments.tables import markdown
 from ncjax import metrics, runs
 from ncjax.plots import COLORS, MARKERS, STYLE, save
 from ncjax.senet import ElasticNetClustering, SENet
-from ncjax.senet.spectral import spectral_clusters
+from ncjax.senet.spectral import leading_eigenvectors, spectral_clusters
 
 OBJECTIVES = ("cross entropy", "Delta R")
 METHODS = ("SENet", "elastic net", "nearest neighbours", "k-means")
@@ -139,10 +139,11 @@ def _clustered(parts: Split, seed: int, config: Config) -> dict[str, float]:
     )
     exact = ElasticNetClustering(K, gamma=config.gamma, random_state=seed)
     near = kneighbors_graph(x, config.neighbours)
+    spectrum = leading_eigenvectors((near + near.T) / 2, K, seed)
     found = {
         "SENet": net.fit_predict(x),
         "elastic net": exact.fit_predict(x),
-        "nearest neighbours": spectral_clusters((near + near.T) / 2, K, K, seed),
+        "nearest neighbours": spectral_clusters(*spectrum, K, seed),
         "k-means": KMeans(K, n_init=20, random_state=seed).fit_predict(x),
     }
     errors = {

@@ -31,10 +31,10 @@ from experiments.drawing import senet as drawing
 from experiments.networks import spread
 from experiments.splits import on_all
 from experiments.tables import markdown
-from ncjax import data, metrics, runs
+from ncjax import data, metrics, progress, runs
 from ncjax.senet import ElasticNetClustering, OMPClustering, SENet, scattering_features
 from ncjax.senet.affinity import graph_of
-from ncjax.senet.spectral import STARTS, embedding_of, leading_eigenvectors
+from ncjax.senet.spectral import leading_eigenvectors, spectral_clusters
 
 CLUSTERS = 10
 SCORES = ["accuracy", "nmi", "ari", "error", "excess", "seconds"]
@@ -47,22 +47,20 @@ class Images:
 
     Attributes:
         dim: of the features.
-        sizes: N, images that a network is trained on.
-        drawn: images that the exact methods cluster.
+        sizes: steps of training by N, the images that a network is trained on.
+        drawn: images that the exact methods cluster, and steps of the network trained on those.
         gamma: weight of the residual.
         components: eigenvectors of SENet's graph.
         top: coefficients of a point that SENet keeps.
-        steps: of its training.
         kept: images at most, of a random draw; all if None.
     """
 
     dim: int
-    sizes: tuple[int, ...]
-    drawn: int
+    sizes: dict[int, int]
+    drawn: tuple[int, int]
     gamma: float
     components: int
     top: int
-    steps: int
     kept: int | None = None
 
 
@@ -82,8 +80,10 @@ class Config:
 
     images: dict[str, Images] = dataclasses.field(
         default_factory=lambda: {
-            "digits": Images(100, (200, 500), 1797, 50.0, 15, 400, 200),
-            "fashion_mnist": Images(500, (200, 1000, 4000), 1000, 50.0, 15, 400, 500),
+            "digits": Images(100, {200: 100, 500: 150}, (1797, 200), 50.0, 15, 400),
+            "fashion_mnist": Images(
+                500, {200: 200, 1000: 300, 4000: 600}, (1000, 300), 50.0, 15, 400
+            ),
         }
     )
     widths: tuple[int, ...] = (512, 512)
@@ -96,12 +96,14 @@ class Config:
 
 PRESETS = {
     "smoke": Config(
-        {"digits": Images(20, (60,), 150, 50.0, 10, 20, 30, 150)},
+        {"digits": Images(20, {60: 30}, (150, 30), 50.0, 10, 20, 150)},
         (32,), 100, 5.0, (10,), (5,), 2,
     ),
     "cpu": Config(),
     "accelerator": Config(
-        {"fashion_mnist": Images(500, (200, 1000, 5000, 20_000), 4000, 200.0, 15, 1000, 5000)},
+        {"fashion_mnist": Images(
+            500, dict.fromkeys((200, 1000, 5000, 20_000), 5000), (4000, 5000), 200.0, 15, 1000
+        )},
         (1024, 1024, 1024), 5000, seeds=5,
     ),
 }  # fmt: skip
@@ -120,9 +122,13 @@ def main(
     run = runs.open_run(run, config)
     print(f"writing to {run}")
     every = dict(cases(config))
-    table = on_all(
-        run, every, config.seeds, lambda case, seed: clustered(*every[case], seed, config, run)
-    )
+    # The graph of neighbours is the same whatever the seed.
+    seeds = {name: 1 if case[1] == "neighbours" else config.seeds for name, case in every.items()}
+    tables = [
+        on_all(run, [name], seeds[name], lambda _, s, case=case: clustered(*case, s, config, run))
+        for name, case in progress.bar(every.items(), desc="methods")
+    ]
+    table = pd.concat(tables, ignore_index=True)
     summary = markdown(spread(table, ["data", "method", "trained", "clustered"], SCORES))
     runs.write_atomically(run / "senet_images.md", summary + "\n")
     (run / "figures").mkdir(exist_ok=True)
@@ -160,7 +166,7 @@ def clustered(
     images = config.images[name]
     x, y = features(name, images, run / "features")
     if method in EXACT or (method == "SENet" and size is None):
-        rows = np.random.default_rng([seed, 2]).permutation(len(y))[: images.drawn]
+        rows = np.random.default_rng([seed, 2]).permutation(len(y))[: images.drawn[0]]
         x, y = x[rows], y[rows]
     shared = {"data": name, "clustered": len(y), "seed": seed, "trained": 0}
     started = time.perf_counter()
@@ -171,16 +177,15 @@ def clustered(
         return pd.DataFrame([shared | {"method": method, **best, "seconds": seconds}])
     net = senet(images, config, size, seed).fit(x)
     seconds, shared["trained"] = time.perf_counter() - started, size or len(y)
-    affinity = net.affinity()
     if seed == 0 and size is None:
-        _keep_affinity(affinity, y, run / "affinities" / f"{name}.npz")
-    (alike,) = parts(affinity, (images.components,), (0.0,), seed)
+        _keep_affinity(net.affinity(), y, run / "affinities" / f"{name}.npz")
+    alike = spectral_clusters(net.eigenvalues_, net.eigenvectors_, CLUSTERS, seed)
+    shared["error"] = metrics.subspace_preserving_error(net.coefficients_, y)
+    shared["excess"] = list(net.training_.measured.values())[-1].excess
     rows = [
         {"method": method, **_scores(y, net.labels_), "seconds": seconds},
         {"method": f"{method}, no diffusion", **_scores(y, alike)},
     ]
-    shared["error"] = metrics.subspace_preserving_error(net.coefficients_, y)
-    shared["excess"] = list(net.training_.measured.values())[-1].excess
     return pd.DataFrame([shared | row for row in rows])
 
 
@@ -196,7 +201,7 @@ def senet(images: Images, config: Config, size: int | None, seed: int) -> SENet:
         widths=config.widths,
         dim=config.widths[-1],
         train_size=size,
-        steps=images.steps,
+        steps=images.drawn[1] if size is None else images.sizes[size],
         batch_size=config.batch_size,
         top=images.top,
         graph="symmetric",
@@ -220,11 +225,10 @@ def others(
 def parts(
     graph: scipy.sparse.csr_array, components: Sequence[int], powers: Sequence[float], seed: int
 ) -> Iterator[np.ndarray]:
-    """Clusters of a graph for each number of eigenvectors and each weighing, found but once."""
+    """Clusters of a graph for each number of eigenvectors and each weighing."""
     values, vectors = leading_eigenvectors(graph, max(components), seed)
     for count, power in itertools.product(components, powers):
-        x = embedding_of(values[-count:], vectors[:, -count:], power)
-        yield KMeans(CLUSTERS, n_init=STARTS, random_state=seed).fit_predict(x)
+        yield spectral_clusters(values[-count:], vectors[:, -count:], CLUSTERS, seed, power)
 
 
 def graphs(

@@ -181,7 +181,7 @@ def _memory(count: str) -> dict:
 def _stages(folder: str) -> list[dict]:
     """The parts of `SENet.fit`, as `experiments.senet_images` calls it."""
     from experiments import senet_images
-    from ncjax.senet import estimators, spectral
+    from ncjax.senet import estimators
 
     config = senet_images.PRESETS["cpu"]
     images = config.images["fashion_mnist"]
@@ -203,9 +203,9 @@ def _stages(folder: str) -> list[dict]:
         return measured
 
     x, _ = timed("features", senet_images.features)("fashion_mnist", images, Path(folder))
-    parts = ("train", "largest_coefficients", "graph_of", "spectral_clusters")
-    for module, name in [(spectral, "leading_eigenvectors"), *((estimators, n) for n in parts)]:
-        setattr(module, name, timed(name, getattr(module, name)))
+    parts = ("train", "largest_coefficients", "graph_of", "leading_eigenvectors")
+    for name in (*parts, "spectral_clusters"):
+        setattr(estimators, name, timed(name, getattr(estimators, name)))
     net = senet_images.senet(images, config, 2000, 0)
     timed("all of fit", net.fit)(x)
     return rows

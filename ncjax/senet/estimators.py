@@ -19,7 +19,7 @@ from ncjax import checks
 from ncjax.senet.affinity import Graph, graph_of, largest_coefficients
 from ncjax.senet.elastic_net import ElasticNet, exact_coefficients
 from ncjax.senet.model import SelfExpressiveNet, Start, standardised
-from ncjax.senet.spectral import spectral_clusters
+from ncjax.senet.spectral import leading_eigenvectors, spectral_clusters
 from ncjax.senet.training import Optimizer, TrainConfig, train
 from ncjax.types import AnyArray, Samples
 
@@ -33,6 +33,8 @@ class SubspaceClustering(ClusterMixin, BaseEstimator):
     Attributes:
         labels_: cluster of each point, `[N]`.
         coefficients_: of each point on all others, sparse `[N, N]`.
+        eigenvalues_: of the graph's normalised affinity, the leading ones, ascending.
+        eigenvectors_: the same, `[N, components]`.
         n_features_in_: D.
     """
 
@@ -79,15 +81,12 @@ class SubspaceClustering(ClusterMixin, BaseEstimator):
         return normalize(X / np.abs(X).max(1, keepdims=True))
 
     def _clusters(self, found: scipy.sparse.csr_array) -> np.ndarray:
-        graph = graph_of(found, self.graph, min(self.neighbours, found.shape[0] - 1))
-        components = self.n_clusters if self.components is None else self.components
-        return spectral_clusters(
-            graph,
-            self.n_clusters,
-            min(components, found.shape[0]),
-            self.random_state,
-            self.diffusion,
-        )
+        N = found.shape[0]
+        graph = graph_of(found, self.graph, min(self.neighbours, N - 1))
+        components = min(self.n_clusters if self.components is None else self.components, N)
+        spectrum = leading_eigenvectors(graph, components, self.random_state)
+        self.eigenvalues_, self.eigenvectors_ = spectrum
+        return spectral_clusters(*spectrum, self.n_clusters, self.random_state, self.diffusion)
 
 
 class SENet(TransformerMixin, SubspaceClustering):
@@ -123,6 +122,8 @@ class SENet(TransformerMixin, SubspaceClustering):
     Attributes:
         labels_: cluster of each point.
         coefficients_: of each point on all others, sparse.
+        eigenvalues_: see `SubspaceClustering`; a gap after the first K speaks for K clusters.
+        eigenvectors_: the same.
         training_: `Trained`: the network, losses, and how optimal coefficients were.
         points_: all points at unit length, which new ones are written in.
     """

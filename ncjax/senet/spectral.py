@@ -53,16 +53,21 @@ def embedding_of(values: np.ndarray, vectors: np.ndarray, diffusion: float = 0.0
 
 
 def spectral_clusters(
-    affinity: Any, clusters: int, components: int, seed: int = 0, diffusion: float = 0.0
+    values: np.ndarray,
+    vectors: np.ndarray,
+    clusters: int,
+    seed: int = 0,
+    diffusion: float = 0.0,
 ) -> np.ndarray:
     """Clusters of the points of a graph, `[N]`: k-means of the embedding.
 
     Args:
-        affinity: symmetric, not negative, `[N, N]`.
+        values: of `leading_eigenvectors`; may be more than the clusters (15 for 10 in the official
+            code).
+        vectors: the same.
         clusters: their number.
-        components: of the embedding; may exceed the clusters (15 for 10 in the official code).
-        seed: of the eigensolver's and of k-means' starts.
+        seed: of k-means' starts.
         diffusion: see `embedding_of`.
     """
-    embedding = embedding_of(*leading_eigenvectors(affinity, components, seed), diffusion)
+    embedding = embedding_of(values, vectors, diffusion)
     return KMeans(clusters, n_init=STARTS, random_state=seed).fit_predict(embedding)
