@@ -27,7 +27,8 @@ from ncjax.plots import COLORS, MARKERS, STYLE, save
 from ncjax.senet import ElasticNet, SENet, exact_coefficients
 
 ERRORS = ["training points", "new points", "exact"]
-MEASURES = [*ERRORS, "relative error at 0", "relative error", "excess", "accuracy", "new accuracy"]
+MEASURES = [*ERRORS, "relative error at 0", "relative error", "excess", "connectivity"]
+MEASURES += ["accuracy", "new accuracy"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +109,7 @@ def compared(d: int, N: int, seed: int, config: Config, run: Path) -> pd.DataFra
         widths=config.widths,
         dim=config.widths[-1],
         steps=config.steps,
+        top=N - 1,
         graph="symmetric",
         random_state=seed,
     ).fit(X[:N])
@@ -132,6 +134,7 @@ def compared(d: int, N: int, seed: int, config: Config, run: Path) -> pd.DataFra
         "relative error at 0": measured[0].relative_error.mean(),
         "relative error": last.relative_error.mean(),
         "excess": last.excess,
+        "connectivity": metrics.connectivity(net.affinity(), y[:N]),
         "accuracy": metrics.clustering_accuracy(y[:N], net.labels_),
         "new accuracy": metrics.clustering_accuracy(y[N:], net.predict(X[N:])),
     }

@@ -31,10 +31,13 @@ def scores(table: pd.DataFrame, path: Path) -> None:
             here = table[table["data"] == name]
             here = here[here["clustered"] == here["clustered"].max()]
             for number, (ax, column) in enumerate(zip(row, [*SCORES, "seconds"], strict=True)):
-                by_size = here[here["method"] == "SENet"].groupby("trained")[column]
-                mean, deviation = by_size.mean(), by_size.std()
-                style = {"color": COLORS[0], "marker": MARKERS[0], "capsize": 2, "label": "SENet"}
-                ax.errorbar(mean.index, mean, deviation, **style)
+                for place, method in enumerate(("SENet", "SENet, diffusion")):
+                    if number == 3 and place:  # as long
+                        continue
+                    by_size = here[here["method"] == method].groupby("trained")[column]
+                    mean, deviation = by_size.mean(), by_size.std()
+                    style = {"color": COLORS[place], "marker": MARKERS[place], "capsize": 2}
+                    ax.errorbar(mean.index, mean, deviation, **style, label=method)
                 for method, dashes in LEVELS.items():
                     level = here[here["method"] == method][column].mean()
                     label = {"neighbours": "nearest neighbours"}.get(method, method)
@@ -46,12 +49,12 @@ def scores(table: pd.DataFrame, path: Path) -> None:
                     ax.set(yscale="log", ylabel="seconds to cluster all")
             row[0].set_title(TITLES.get(name, name), loc="left")
         handles, labels = row[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+        figure.legend(handles, labels, loc="outside lower center", ncols=4)
         save(figure, path)
 
 
 def affinities(paths: Mapping[str, Path], path: Path) -> None:
-    """Affinities of points ordered by class, over the largest row mean.
+    """Affinities of points ordered by class, over the 0.95 quantile of those that are not zero.
 
     Args:
         paths: of what `experiments.senet_images` keeps, by data set.

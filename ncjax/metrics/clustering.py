@@ -92,12 +92,13 @@ def subspace_preserving_error(
         key_labels: classes of those they are written in, `[N]`; the same points if None.
 
     Raises:
-        InputError: shapes that differ, or no coefficient at all.
+        InputError: shapes that differ, NaN, or no coefficient at all.
     """
     labels = np.asarray(labels)
     keys = labels if key_labels is None else np.asarray(key_labels)
     checks.check_shape("affinity", affinity, (len(labels), len(keys)), "[M, N]")
     entries = abs(scipy.sparse.csr_array(affinity)).tocoo()
+    checks.check_finite("affinity", entries.data)
     own = labels[entries.row] == keys[entries.col]
     total = np.bincount(entries.row, entries.data, len(labels))
     kept = np.bincount(entries.row, entries.data * own, len(labels))
@@ -118,11 +119,14 @@ def connectivity(affinity: Any, labels: Samples) -> float:
         labels: classes `[N]`.
 
     Raises:
-        InputError: shapes that differ.
+        InputError: no point, shapes that differ, or NaN.
     """
     labels = np.asarray(labels)
+    if not len(labels):
+        raise checks.reject("labels", "no point", "classes of at least one")
     checks.check_shape("affinity", affinity, (len(labels), len(labels)), "[N, N]")
     affinity = scipy.sparse.csr_array(affinity)
+    checks.check_finite("affinity", affinity.data)
     symmetric = (abs(affinity) + abs(affinity).T).tocsr() / 2
     groups = (np.flatnonzero(labels == name) for name in np.unique(labels))
     return min(_second_eigenvalue(symmetric[rows][:, rows]) for rows in groups)

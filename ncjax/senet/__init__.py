@@ -8,6 +8,7 @@ from ncjax.senet.estimators import ElasticNetClustering as ElasticNetClustering
 from ncjax.senet.estimators import OMPClustering as OMPClustering
 from ncjax.senet.estimators import SENet as SENet
 from ncjax.senet.estimators import SubspaceClustering as SubspaceClustering
+from ncjax.senet.features import ScatteringFeatures as ScatteringFeatures
 from ncjax.senet.features import scattering_features as scattering_features
 from ncjax.senet.model import SelfExpressiveNet as SelfExpressiveNet
 from ncjax.senet.training import TrainConfig as TrainConfig

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from sklearn.neighbors import kneighbors_graph
 from sklearn.preprocessing import normalize
 
+from ncjax import checks
 from ncjax.senet.model import coefficients
 from ncjax.types import AnyArray, Scalar
 
@@ -39,7 +40,13 @@ def largest_coefficients(
         kept: coefficients of a point that are kept, at most N.
         same: whether both are of the same points, whose coefficients on themselves are left out.
         block: points at a time; as many as have 256 MB of coefficients if None.
+
+    Raises:
+        InputError: more kept than there are keys.
     """
+    checks.check_count("kept", kept, 1)
+    if kept > len(keys):
+        raise checks.reject("kept", kept, f"at most {len(keys)}, the keys")
     queries, keys = jnp.asarray(queries), jnp.asarray(keys)
     M, N = len(queries), len(keys)
     block = min(M, max(1, BLOCK_BYTES // (4 * N)) if block is None else block)
@@ -50,7 +57,7 @@ def largest_coefficients(
             (values, columns), _largest(queries, keys, offset, rows, kept, same), strict=True
         ):
             whole[start : start + block] = np.asarray(part)[: M - start]
-    starts = np.arange(M + 1) * kept
+    starts = np.arange(M + 1, dtype=np.int32 if M * kept < 2**31 else np.int64) * kept
     found = scipy.sparse.csr_array((values.ravel(), columns.ravel(), starts), shape=(M, N))
     found.eliminate_zeros()
     found.sort_indices()
@@ -84,4 +91,6 @@ def graph_of(
         rows = abs(rows)
     else:
         rows = kneighbors_graph(rows, neighbours, mode="connectivity", include_self=False)
-    return scipy.sparse.csr_array((rows + rows.T) / 2)
+    both = scipy.sparse.csr_array(rows + rows.T)
+    both.data *= both.data.dtype.type(0.5)
+    return both

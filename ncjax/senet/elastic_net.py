@@ -128,7 +128,7 @@ def exact_coefficients(
     points: Float[AnyArray, "N D"],
     rows: Integer[AnyArray, " B"],
     *,
-    tolerance: float = 1e-4,
+    tolerance: float = 1e-5,
     max_iter: int = 10_000,
 ) -> np.ndarray:
     """The elastic net's solutions for some of the points, by scikit-learn's coordinate descent.
@@ -137,13 +137,24 @@ def exact_coefficients(
         net: the weights.
         points: all points.
         rows: numbers of those to be written in all others.
-        tolerance: of the duality gap, relative to the point's squared length.
+        tolerance: P exceeds its minimum by no more than gamma times this share of the point's
+            squared length.
         max_iter: sweeps over the coordinates.
 
     Returns:
         Coefficients `[B, N]`, float64, each point's own being zero.
+
+    Raises:
+        InputError: unfit weights, points that are not `[N, D]` or not finite, a row that is not
+            there.
     """
-    keys = np.asfortranarray(np.asarray(points, np.float64).T)  # [D, N], one column a point
+    net.check()
+    checks.check_shape("points", points, (None, None), "[N, D]")
+    checks.check_finite("points", points)
+    outside = [row for row in np.asarray(rows).tolist() if not 0 <= row < len(points)]
+    if outside:
+        raise checks.reject("rows", outside[0], f"row numbers from 0 to {len(points) - 1}")
+    keys = np.array(points, np.float64, order="C").T  # [D, N], one column a point; a copy
     D = len(keys)
     # Scikit-learn divides the squared residual by the number of equations, D.
     settings = {"alpha": 1 / (net.gamma * D), "l1_ratio": net.lam, "fit_intercept": False}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -30,6 +31,8 @@ TOP = 1000
 class SubspaceClustering(ClusterMixin, BaseEstimator):
     """What all of them share: coefficients of points on each other, a graph, its clusters.
 
+    It is not used itself.
+
     Attributes:
         labels_: cluster of each point, `[N]`.
         coefficients_: of each point on all others, sparse `[N, N]`.
@@ -39,30 +42,64 @@ class SubspaceClustering(ClusterMixin, BaseEstimator):
     """
 
     def fit(self, X: Samples, y: Any = None) -> SubspaceClustering:
-        """Clusters points.
+        """Clusters points; where that fails, all stays as it was.
 
         Args:
             X: points `[N, D]`; taken at unit length.
             y: not used.
 
+        Returns:
+            Itself.
+
         Raises:
-            InputError: unfit settings, fewer points than clusters, a point that is zero.
+            InputError: unfit settings, fewer points than clusters, a point that is zero, or no
+                point with a coefficient on another.
+            ValueError: NaN, or another shape.
         """
         del y
-        X = self._points(X, reset=True)
-        self.coefficients_ = self._coefficients(X)
-        self.labels_ = self._clusters(self.coefficients_)
+        before = dict(vars(self))
+        try:
+            self._fit(self._points(X, reset=True))
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
         return self
 
     def affinity(self) -> scipy.sparse.csr_array:
         """The graph of the points that were clustered, symmetric, sparse `[N, N]`."""
         check_is_fitted(self, "coefficients_")
-        return graph_of(self.coefficients_, self.graph, self.neighbours)
+        neighbours = min(self.neighbours, self.coefficients_.shape[0] - 1)
+        return graph_of(self.coefficients_, self.graph, neighbours)
+
+    def _fit(self, X: np.ndarray) -> None:
+        self.coefficients_ = self._coefficients(X)
+        if not self.coefficients_.nnz:
+            got = "points that take no coefficient on each other"
+            accepted = "such that gamma |x_i . x_j| exceeds lam for some"
+            raise checks.reject("X", got, accepted, self._remedy)
+        components = self.n_clusters if self.components is None else self.components
+        self.eigenvalues_, self.eigenvectors_ = leading_eigenvectors(
+            self.affinity(), min(components, len(X)), self.random_state
+        )
+        self.labels_ = spectral_clusters(
+            self.eigenvalues_,
+            self.eigenvectors_,
+            self.n_clusters,
+            self.random_state,
+            self.diffusion,
+        )
+
+    _remedy = "Raise `gamma`."
+
+    def _coefficients(self, X: np.ndarray) -> scipy.sparse.csr_array:
+        raise NotImplementedError
 
     def _check_settings(self, count: int) -> None:
         checks.check_count("n_clusters", self.n_clusters, 1)
         checks.check_choice("graph", self.graph, ("neighbours", "symmetric"))
         checks.check_count("neighbours", self.neighbours, 1)
+        checks.check_count("random_state", self.random_state, 0)
         if self.components is not None:
             checks.check_count("components", self.components, 1)
         checks.check_range("diffusion", self.diffusion, 0.0)
@@ -79,14 +116,6 @@ class SubspaceClustering(ClusterMixin, BaseEstimator):
             got = f"{len(zero)} sample(s) without a direction (the first is {zero[0]})"
             raise checks.reject("X", got, "samples that are not zero", "Leave them out.")
         return normalize(X / np.abs(X).max(1, keepdims=True))
-
-    def _clusters(self, found: scipy.sparse.csr_array) -> np.ndarray:
-        N = found.shape[0]
-        graph = graph_of(found, self.graph, min(self.neighbours, N - 1))
-        components = min(self.n_clusters if self.components is None else self.components, N)
-        spectrum = leading_eigenvectors(graph, components, self.random_state)
-        self.eigenvalues_, self.eigenvectors_ = spectrum
-        return spectral_clusters(*spectrum, self.n_clusters, self.random_state, self.diffusion)
 
 
 class SENet(TransformerMixin, SubspaceClustering):
@@ -111,8 +140,9 @@ class SENet(TransformerMixin, SubspaceClustering):
         top: largest coefficients of a point that are kept, fewer than there are points; 1,000, as
             in the official code, or all if there are no more, where it is None.
         graph: "neighbours" or "symmetric" (`ncjax.senet.affinity.graph_of`).
-        neighbours: of a point in the graph.
-        components: eigenvectors of the graph, K if None; 15 for ten clusters in the official code.
+        neighbours: of a point in the graph, at most all others.
+        components: eigenvectors of the graph, at most as many as points, K if None; 15 for ten
+            clusters in the official code.
         diffusion: power of their eigenvalues that they are weighed by
             (`ncjax.senet.spectral.embedding_of`); none in the official code.
         warm_start: whether `fit` goes on from the network of the call before.
@@ -124,7 +154,8 @@ class SENet(TransformerMixin, SubspaceClustering):
         coefficients_: of each point on all others, sparse.
         eigenvalues_: see `SubspaceClustering`; a gap after the first K speaks for K clusters.
         eigenvectors_: the same.
-        training_: `Trained`: the network, losses, and how optimal coefficients were.
+        model_: the network.
+        training_: `Trained`: its parameters, losses, and how optimal coefficients were.
         points_: all points at unit length, which new ones are written in.
     """
 
@@ -180,21 +211,36 @@ class SENet(TransformerMixin, SubspaceClustering):
     def predict(self, X: Samples) -> np.ndarray:
         """The cluster of new points: the one that their coefficients, at unit length, favour.
 
+        A point without coefficients has those of an offset of zero instead.
+
         Args:
             X: points `[M, D]`.
+
+        Returns:
+            Clusters `[M]`.
         """
-        rows = abs(self.transform(X))
-        members = np.eye(self.n_clusters)[self.labels_]
-        return np.asarray(rows @ members).argmax(1)
+        check_is_fitted(self, "training_")
+        points = self._points(X, reset=False)
+        found = self._on_keys(points, self.points_, same=False)
+        members = np.eye(self.labels_.max() + 1)[self.labels_]
+        votes = np.asarray(abs(found) @ members)
+        none = ~votes.any(1)
+        if none.any():
+            weak = self._on_keys(points[none], self.points_, same=False, offset=0.0)
+            votes[none] = abs(weak) @ members
+        return votes.argmax(1)
 
     def transform(self, X: Samples) -> scipy.sparse.csr_array:
         """Coefficients of new points on those that were clustered, sparse `[M, N]`.
 
+        Unlike those in `coefficients_`, which `fit_transform` therefore does not give, a point that
+        was clustered too has a coefficient on itself.
+
         Args:
-            X: points `[M, D]`; one that was clustered too has a coefficient on itself.
+            X: points `[M, D]`.
         """
         check_is_fitted(self, "training_")
-        return self._on_keys(self._points(X, reset=False), self.points_, exclude=False)
+        return self._on_keys(self._points(X, reset=False), self.points_, same=False)
 
     def __sklearn_tags__(self) -> Any:
         """Coefficients are float32."""
@@ -209,6 +255,10 @@ class SENet(TransformerMixin, SubspaceClustering):
             if self.top > count - 1:
                 accepted = f"at most {count - 1}, the other points"
                 raise checks.reject("top", self.top, accepted)
+        if not isinstance(self.widths, Sequence) or isinstance(self.widths, str):
+            raise checks.reject("widths", repr(self.widths), "a tuple of integers")
+        for width in self.widths:
+            checks.check_count("widths", width, 1)
         checks.check_count("dim", self.dim, 1)
         checks.check_choice("start", self.start, ("tied", "official"))
         if self.train_size is not None:
@@ -216,12 +266,9 @@ class SENet(TransformerMixin, SubspaceClustering):
             if self.train_size > count:
                 raise checks.reject("train_size", self.train_size, f"at most {count}, the points")
 
-    @property
-    def _model(self) -> SelfExpressiveNet:
-        return SelfExpressiveNet(tuple(self.widths), self.dim, self.start)
+    _remedy = "Raise `gamma`, or lower `learning_rate`."
 
     def _coefficients(self, X: np.ndarray) -> scipy.sparse.csr_array:
-        self.points_ = X
         count = len(X) if self.train_size is None else self.train_size
         rows = np.random.default_rng(self.random_state).permutation(len(X))[:count]
         config = TrainConfig(
@@ -236,27 +283,31 @@ class SENet(TransformerMixin, SubspaceClustering):
             verbose=self.verbose,
         )
         before = getattr(self, "training_", None) if self.warm_start else None
+        self.points_ = X
+        self.model_ = SelfExpressiveNet(tuple(self.widths), self.dim, self.start)
         net = ElasticNet(self.gamma, self.lam)
-        self.training_ = train(self._model, X[np.sort(rows)], net, config, before)
-        return self._on_keys(X, X, exclude=True)
+        self.training_ = train(self.model_, X[np.sort(rows)], net, config, before)
+        return self._on_keys(X, X, same=True)
 
     def _on_keys(
-        self, points: np.ndarray, keys: np.ndarray, *, exclude: bool
+        self, points: np.ndarray, keys: np.ndarray, *, same: bool, offset: float | None = None
     ) -> scipy.sparse.csr_array:
-        """The largest coefficients of points on keys; none of a point on itself if excluded."""
+        """The largest coefficients of points on keys; none of a point on itself if the same."""
         queries, all_keys = (
             self._embedded(method, x) for method, x in (("queries", points), ("keys", keys))
         )
-        kept = min(TOP if self.top is None else self.top, len(keys) - exclude)
-        offset = self.training_.params["offset"]
-        return largest_coefficients(queries, all_keys, offset, kept, same=exclude)
+        kept = min(TOP if self.top is None else self.top, len(keys) - same)
+        learned = self.training_.params["offset"]
+        return largest_coefficients(
+            queries, all_keys, learned if offset is None else offset, kept, same=same
+        )
 
     def _embedded(self, method: str, x: np.ndarray) -> jax.Array:
         """Queries or keys of points, a block at a time."""
         trained, size, parts = self.training_, min(len(x), self.block), []
         for start in range(0, len(x), size):
             part = x[np.minimum(np.arange(start, start + size), len(x) - 1)]
-            found = _embed(self._model, method, trained.params, part, trained.mean)
+            found = _embed(self.model_, method, trained.params, part, trained.mean)
             parts.append(found[: len(x) - start])
         return jnp.concatenate(parts)
 
@@ -271,11 +322,14 @@ def _embed(
 class ElasticNetClustering(SubspaceClustering):
     """Elastic-net subspace clustering (1605.02633): exact coefficients by coordinate descent.
 
+    It has the attributes of `SubspaceClustering`.
+
     Args:
         n_clusters: K.
         gamma: weight of the residual.
         lam: weight of the l1 norm against the squared l2 norm.
-        graph: see `SENet`.
+        tolerance: see `exact_coefficients`.
+        graph: see `SENet`; symmetric is usual here.
         neighbours: see `SENet`.
         components: see `SENet`.
         diffusion: see `SENet`.
@@ -288,6 +342,7 @@ class ElasticNetClustering(SubspaceClustering):
         *,
         gamma: float = 200.0,
         lam: float = 0.9,
+        tolerance: float = 1e-4,
         graph: Graph = "symmetric",
         neighbours: int = 3,
         components: int | None = None,
@@ -297,6 +352,7 @@ class ElasticNetClustering(SubspaceClustering):
         self.n_clusters = n_clusters
         self.gamma = gamma
         self.lam = lam
+        self.tolerance = tolerance
         self.graph = graph
         self.neighbours = neighbours
         self.components = components
@@ -305,21 +361,20 @@ class ElasticNetClustering(SubspaceClustering):
 
     def _coefficients(self, X: np.ndarray) -> scipy.sparse.csr_array:
         net = ElasticNet(self.gamma, self.lam)
-        net.check()
-        rows = np.arange(len(X))
-        parts = (
-            exact_coefficients(net, X, part) for part in np.array_split(rows, -(-len(X) // 256))
-        )
-        return scipy.sparse.vstack([scipy.sparse.csr_array(part) for part in parts], format="csr")
+        rows = np.array_split(np.arange(len(X)), -(-len(X) // 256))
+        found = (exact_coefficients(net, X, part, tolerance=self.tolerance) for part in rows)
+        return scipy.sparse.vstack([scipy.sparse.csr_array(part) for part in found], format="csr")
 
 
 class OMPClustering(SubspaceClustering):
     """Sparse subspace clustering by orthogonal matching pursuit (SSC-OMP, 1507.01238).
 
+    It has the attributes of `SubspaceClustering`.
+
     Args:
         n_clusters: K.
-        n_nonzero: coefficients of a point.
-        graph: see `SENet`.
+        n_nonzero: coefficients of a point, at most; fewer where it is met or there are no more.
+        graph: see `SENet`; symmetric is usual here.
         neighbours: see `SENet`.
         components: see `SENet`.
         diffusion: see `SENet`.

@@ -84,15 +84,19 @@ class SelfExpressiveNet(nn.Module):
         return self.key(x)
 
 
-def initial_parameters(model: SelfExpressiveNet, key: PRNGKeyArray, inputs: int) -> Any:
+def initial_parameters(
+    model: SelfExpressiveNet, key: PRNGKeyArray, inputs: int, dtype: Any = jnp.float32
+) -> Any:
     """The parameters that training starts from.
 
     Args:
         model: the network.
         key: random key.
         inputs: D.
+        dtype: of the points.
     """
-    params = model.init(key, jnp.zeros((1, inputs)))["params"]
+    params = model.init(key, jnp.zeros((1, inputs), dtype))["params"]
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
     return params | {"key": params["query"]} if model.start == "tied" else params
 
 

@@ -26,10 +26,10 @@ def leading_eigenvectors(
         seed: of the eigensolver's start.
     """
     N = affinity.shape[0]
-    affinity = scipy.sparse.csr_array(affinity, dtype=np.float64)
+    affinity = scipy.sparse.csr_array(affinity, dtype=np.float64, copy=True)
     connected = (affinity.sum(0) - affinity.diagonal() > 0).astype(np.float64)
     # SciPy's Laplacian of a point without a neighbour is zero: there it must not count as leading.
-    matrix = scipy.sparse.diags_array(connected) - laplacian(affinity, normed=True)
+    matrix = scipy.sparse.diags_array(connected) - laplacian(affinity, normed=True, copy=False)
     if 4 * components >= N:
         values, vectors = np.linalg.eigh(matrix.toarray())
         return values[-components:], vectors[:, -components:]

@@ -123,19 +123,24 @@ def train(
         config: how.
         start: a network to go on from, with its own mean.
 
+    Returns:
+        The network after its last step, and what was measured on the way.
+
     Raises:
-        InputError: unfit settings.
+        InputError: unfit settings or points, a start of another shape, or training diverged.
     """
-    config.check()
-    elastic_net.check()
+    _check(points, elastic_net, config)
     N, D = points.shape
-    key = jax.random.key(config.seed)
-    mean = points.mean(0) if start is None else start.mean
-    params = initial_parameters(model, key, D) if start is None else start.params
+    params = initial_parameters(model, jax.random.key(config.seed), D, points.dtype)
+    mean = points.mean(0)
+    if start is not None:
+        checks.check_like("start", start.params, "model", params)
+        params, mean = start.params, start.mean
     devices = jax.devices()
     blocks = blocks_of(points, min(config.block, -(-N // len(devices))), len(devices))
+    resident = len(devices) == 1 and len(blocks.rows) == 1
     some_steps = parallel.across_devices(
-        _some_steps(model, elastic_net, config, len(devices) == 1 and len(blocks.rows) == 1),
+        _some_steps(model, elastic_net, _compiled(config), resident),
         in_axes=(None, None, None, 0, None),
         out_axes=(None, None, None),
         devices=devices,
@@ -152,11 +157,33 @@ def train(
             losses.append(np.asarray(values))
             taken += count
             measured[taken] = measure(params)
+            _check_converging(measured[taken], config)
             bar.update(count)
             bar.set_postfix(excess=f"{measured[taken].excess:.3g}")
     converged = measured[taken].excess <= config.tolerance
     losses = np.concatenate(losses) if losses else np.empty(0)
     return Trained(jax.device_get(params), np.asarray(mean), losses, measured, converged)
+
+
+def _check(points: np.ndarray, elastic_net: ElasticNet, config: TrainConfig) -> None:
+    config.check()
+    elastic_net.check()
+    checks.check_shape("points", points, (None, None), "[N, D]")
+    checks.check_finite("points", points)
+    if len(points) < 2:
+        raise checks.reject("points", f"{len(points)} of them", "at least 2")
+
+
+def _check_converging(found: Optimality, config: TrainConfig) -> None:
+    if not np.isfinite(found.excess):
+        accepted = "so small that training does not diverge"
+        raise checks.reject("learning_rate", config.learning_rate, accepted, "Lower it.")
+
+
+def _compiled(config: TrainConfig) -> TrainConfig:
+    """Only what compiled steps depend on, so that others share them."""
+    kept = ("optimizer", "learning_rate", "steps", "clip")
+    return TrainConfig(**{name: getattr(config, name) for name in kept})
 
 
 def _optimizer(config: TrainConfig) -> optax.GradientTransformation:

@@ -58,3 +58,8 @@ def test_what_is_refused():
         subspace_preserving_error(np.zeros((2, 3)), [0, 1])
     with pytest.raises(InputError, match="`affinity`: got no entry"):
         subspace_preserving_error(np.zeros((2, 2)), [0, 1])
+    for function in (subspace_preserving_error, connectivity):
+        with pytest.raises(InputError, match="`affinity`.*NaN"):
+            function(np.array([[0, np.nan], [1, 0]]), [0, 0])
+    with pytest.raises(InputError, match="`labels`: got no point"):
+        connectivity(np.zeros((0, 0)), [])

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from ncjax.checks import InputError
 from ncjax.senet.affinity import graph_of, largest_coefficients
 from ncjax.senet.model import coefficients
 
@@ -21,6 +22,11 @@ def test_the_largest_coefficients_are_kept_whatever_the_blocks(block, same):
     expected = np.where(np.abs(dense) >= np.sort(np.abs(dense), 1)[:, [-3]], dense, 0)
     np.testing.assert_allclose(found.toarray(), expected, rtol=1e-5)
     assert (found.toarray() != 0).sum() == found.nnz <= 33
+
+
+def test_no_more_are_kept_than_there_are():
+    with pytest.raises(InputError, match="`kept`: got 4, .*at most 3"):
+        largest_coefficients(DENSE[:2], DENSE[:3], 0.0, 4)
 
 
 def test_the_symmetric_graph_is_the_mean_of_both_sides():

@@ -58,3 +58,13 @@ def test_what_is_refused():
     for lam in (0.0, 1.0):
         with pytest.raises(InputError, match="`lam`"):
             ElasticNet(lam=lam).check()
+
+
+def test_points_stay_as_they_are_and_rows_must_be_there():
+    points = np.random.default_rng(0).normal(size=(6, 3))
+    points.flags.writeable = False
+    exact_coefficients(ElasticNet(50.0), points, np.array([0, 5]))
+    with pytest.raises(InputError, match="`rows`: got 6"):
+        exact_coefficients(ElasticNet(50.0), points, np.array([0, 6]))
+    with pytest.raises(InputError, match="`gamma`"):
+        exact_coefficients(ElasticNet(0.0), points, np.array([0]))

@@ -1,5 +1,8 @@
 """On points of four planes in six dimensions, which exact coefficients tell apart."""
 
+import copy
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
@@ -58,6 +61,29 @@ def test_warm_starts_and_subsets(planes):
         SENet(4, train_size=300).fit(points)
 
 
+def test_a_fit_that_fails_changes_nothing(planes):
+    points, _ = planes
+    net = SENet(4, **SMALL | {"steps": 20}).fit(points[:100])
+    before = net.predict(points)
+    with pytest.raises(InputError, match="`gamma`"):
+        net.set_params(gamma=-1.0).fit(points[::-1, :8])
+    np.testing.assert_array_equal(net.predict(points), before)
+    with pytest.raises(InputError, match="`start`"):
+        net.set_params(gamma=50.0, warm_start=True, widths=(8,)).fit(points)
+    np.testing.assert_array_equal(net.predict(points), before)
+    with pytest.raises(InputError, match="`X`: got points that take no.*Raise `gamma`"):
+        ElasticNetClustering(4, gamma=0.1).fit(points)
+
+
+def test_new_points_without_coefficients_go_where_their_products_are(planes, fitted):
+    points, _ = planes
+    far = copy.copy(fitted)
+    params = fitted.training_.params | {"offset": np.array(1e3, "f4")}
+    far.training_ = dataclasses.replace(fitted.training_, params=params)
+    assert far.transform(points[160:]).nnz == 0
+    assert (far.predict(points[160:]) == fitted.predict(points[160:])).mean() > 0.8
+
+
 def test_exact_solvers_behind_the_same_call(planes):
     points, labels = planes
     errors = {}
@@ -76,6 +102,7 @@ def test_duplicates_do_no_harm(planes):
     for net in (SENet(4, **SMALL), OMPClustering(4, n_nonzero=2)):
         found = net.fit_predict(twice)
         assert len(np.unique(found)) == 4
+        assert (found[:80] == found[80:]).mean() > 0.9
 
 
 def test_what_is_refused(planes):
@@ -90,6 +117,10 @@ def test_what_is_refused(planes):
         SENet(4, top=500).fit(points)
     with pytest.raises(InputError, match=r"`graph`.*symmetric"):
         SENet(4, graph="symetric").fit(points)
+    with pytest.raises(InputError, match=r"`widths`: got 8"):
+        SENet(4, widths=8).fit(points)
+    with pytest.raises(InputError, match=r"`random_state`: got None"):
+        SENet(4, random_state=None).fit(points)
     with pytest.raises(InputError, match=r"`lam`"):
         ElasticNetClustering(4, lam=1.0).fit(points)
     with pytest.raises(NotFittedError):
@@ -101,8 +132,9 @@ def test_scikit_learn_accepts_the_estimators():
     expected = {
         "check_estimators_dtypes": "one of its samples is zero, which has no direction",
         "check_clustering": "its blobs are not subspaces",
+        "check_fit2d_1feature": "so small a network leaves no coefficients, which is refused",
     }
-    for net in (OMPClustering(2), SENet(2, widths=(4,), dim=4, steps=2)):
+    for net in (OMPClustering(2), SENet(2, widths=(4,), dim=4, steps=2, learning_rate=1e-6)):
         results = check_estimator(net, on_fail=None, expected_failed_checks=expected)
         failed = {
             row["check_name"]: row["exception"] for row in results if row["status"] == "failed"

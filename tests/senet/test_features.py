@@ -5,8 +5,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from ncjax.checks import InputError
+from ncjax.senet import ScatteringFeatures, scattering_features
 from ncjax.senet import features as module
-from ncjax.senet import scattering_features
 
 IMAGES = load_digits().images[:130].astype("f4")
 
@@ -27,13 +27,26 @@ def test_they_are_those_of_the_numpy_frontend():
     images = np.random.default_rng(0).normal(size=(3, 32, 32)).astype("f4")
     expected = ScatteringNumPy2D(J=3, shape=(32, 32))(images)
     assert expected.shape == (3, 217, 4, 4)
-    expected = expected / np.abs(expected).max((0, 2, 3), keepdims=True)
-    np.testing.assert_allclose(module._scattered(images, False), expected, atol=1e-5)
+    found = module._scattered(images, False)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * expected.max())
+
+
+def test_later_images_have_features_in_the_same_directions():
+    made = ScatteringFeatures(20)
+    found = made.fit_transform(IMAGES)
+    np.testing.assert_allclose(made.transform(IMAGES[:30]), found[:30], atol=1e-4)
+    flat = module._scattered(IMAGES, False)
+    flat /= np.abs(flat).max((0, 2, 3), keepdims=True)
+    lengths = np.linalg.svd(flat.reshape(130, -1), compute_uv=False)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=0)[:5], lengths[:5], rtol=1e-3)
 
 
 def test_what_is_refused(monkeypatch):
     with pytest.raises(InputError, match=r"`dim`: got 200.*at most 130"):
         scattering_features(IMAGES, 200)
+    monkeypatch.setattr(module, "COEFFICIENTS", 100)
+    with pytest.raises(InputError, match=r"`dim`: got 110.*at most 100"):
+        scattering_features(IMAGES, 110)
     with pytest.raises(InputError, match=r"`images`.*NaN"):
         scattering_features(np.full((2, 8, 8), np.nan), 1)
     monkeypatch.setitem(sys.modules, "kymatio.scattering2d.frontend.jax_frontend", None)

@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -109,10 +110,29 @@ def test_the_papers_settings(points):
     settings = {"optimizer": "adam", "learning_rate": 1e-3, "clip": 1e-3, "batch_size": 30}
     found = train(official, points, NET, dataclasses.replace(CONFIG, **settings))
     assert found.measured[60].excess < found.measured[0].excess
-    assert found.params["offset"] >= 0
+
+
+def test_the_offset_is_not_negative(trained):
+    assert trained.params["offset"] >= 0  # free, it would end at -0.075
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("block", [13, 8192])
+def test_precision_is_that_of_the_points(points, dtype, block):
+    config = dataclasses.replace(CONFIG, steps=3, every=3, block=block)
+    found = train(MODEL, points.astype(dtype), NET, config)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found.params)} == {np.dtype(dtype)}
+    assert found.measured[3].excess < found.measured[0].excess
 
 
 def test_what_is_refused(points):
     for settings, name in (({"steps": 0}, "steps"), ({"optimizer": "sgd"}, "optimizer")):
         with pytest.raises(InputError, match=f"`{name}`"):
             train(MODEL, points, NET, dataclasses.replace(CONFIG, **settings))
+    with pytest.raises(InputError, match="`points`.*NaN"):
+        train(MODEL, np.full_like(points, np.nan), NET, CONFIG)
+    with pytest.raises(InputError, match="`points`: got 1 of them"):
+        train(MODEL, points[:1], NET, CONFIG)
+    with pytest.raises(InputError, match="`learning_rate`.*Lower it"):
+        train(MODEL, points, NET, dataclasses.replace(CONFIG, learning_rate=1e38))
