@@ -8,7 +8,7 @@ whose rate falls along a cosine from epoch to epoch; the start is the public cod
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -44,50 +44,44 @@ def _perceptron(inputs: int, widths: Sequence[int], dim: int) -> nn.Sequential:
 
 def train(
     points: np.ndarray,
+    steps: int,
+    *,
     widths: Sequence[int],
     gamma: float,
     lam: float,
-    seconds: float,
-    measure: Callable[[np.ndarray], dict],
-    *,
-    total: int = 100_000,
-    every: int = 50,
-) -> list[dict]:
-    """Trains for some processor seconds, measuring all coefficients now and then.
+    total: int | None = None,
+) -> tuple[np.ndarray, int, float]:
+    """Trains for some steps.
 
     Args:
         points: at unit length, `[N, D]`.
+        steps: of 100 points.
         widths: of hidden layers; the last is p too.
         gamma: weight of the residual.
         lam: of the l1 norm.
-        seconds: of processor time, measurements apart.
-        measure: what coefficients `[N, N]` are measured by.
-        total: steps that the cosine is over.
-        every: steps between measurements.
+        total: steps that the cosine is over; as many as are taken if None.
 
     Returns:
-        A row for each measurement: "steps", "processor, s" and what `measure` gives.
+        Coefficients of all points, `[N, N]`, steps, and seconds of processor time.
     """
     torch.manual_seed(0)
     x, p = torch.from_numpy(points), widths[-1]
     net = Net(x.shape[1], widths, p)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     epoch = len(x) // 100
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, total // epoch))
-    rows, spent, steps = [], 0.0, 0
-    while spent < seconds and steps < total:
+    epochs = -(-(steps if total is None else total) // epoch)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    started, taken = time.process_time(), 0
+    while taken < steps:
         order = torch.randperm(len(x))
         for start in range(0, epoch * 100, 100):
-            started = time.process_time()
             _step(net, optimizer, x, order[start : start + 100], p, gamma, lam)
-            spent += time.process_time() - started
-            steps += 1
-            if steps % every == 0:
-                with torch.inference_mode():
-                    found = net.coefficients(net.query(x) @ net.key(x).T, p).numpy()
-                rows.append({"steps": steps, "processor, s": spent, **measure(found)})
         schedule.step()
-    return rows
+        taken += epoch
+    spent = time.process_time() - started
+    with torch.inference_mode():
+        found = net.coefficients(net.query(x) @ net.key(x).T, p).numpy()
+    return found, taken, spent
 
 
 def _step(
