@@ -132,6 +132,7 @@ def test_scikit_learn_accepts_the_estimators():
     expected = {
         "check_estimators_dtypes": "one of its samples is zero, which has no direction",
         "check_clustering": "its blobs are not subspaces",
+        "check_fit2d_1feature": "its points all have one direction, and are refused for that",
     }
     for net in (OMPClustering(2), SENet(2, widths=(4,), dim=4, steps=2, learning_rate=1e-6)):
         results = check_estimator(net, on_fail=None, expected_failed_checks=expected)
