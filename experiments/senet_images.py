@@ -85,7 +85,7 @@ class Config:
         default_factory=lambda: {
             "digits": Images(500, {200: 100, 600: 250}, (None, 400), 50.0, 15, 400),
             "fashion_mnist": Images(
-                500, {200: 200, 1000: 300, 4000: 600}, (1000, 300), 50.0, 15, 400
+                500, {200: 200, 1000: 300, 5000: 600}, (1000, 300), 50.0, 15, 1500
             ),
         }
     )
@@ -189,7 +189,7 @@ def clustered(
         ]
         return pd.DataFrame([shared | max(tried, key=lambda row: row["accuracy"])])
     started = time.perf_counter()
-    net = senet(images, config, size, seed).fit(x)
+    net = senet(images, config, len(y), size, seed).fit(x)
     seconds, shared["trained"] = time.perf_counter() - started, size or len(y)
     if seed == 0 and size is None:
         _keep_affinity(net.affinity(), y, run / "affinities" / f"{name}.npz")
@@ -208,8 +208,8 @@ def _scores(y: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return dataclasses.asdict(metrics.clustering_scores(y, labels))
 
 
-def senet(images: Images, config: Config, size: int | None, seed: int) -> SENet:
-    """The network, and how it clusters."""
+def senet(images: Images, config: Config, count: int, size: int | None, seed: int) -> SENet:
+    """The network, and how it clusters so many images."""
     return SENet(
         CLUSTERS,
         gamma=images.gamma,
@@ -218,7 +218,7 @@ def senet(images: Images, config: Config, size: int | None, seed: int) -> SENet:
         train_size=size,
         steps=images.drawn[1] if size is None else images.sizes[size],
         batch_size=config.batch_size,
-        top=images.top,
+        top=min(images.top, count - 1),
         graph="symmetric",
         components=images.components,
         random_state=seed,

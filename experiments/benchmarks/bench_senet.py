@@ -208,7 +208,7 @@ def _stages(folder: str) -> list[dict]:
     parts = ("train", "largest_coefficients", "graph_of", "leading_eigenvectors")
     for name in (*parts, "spectral_clusters"):
         setattr(estimators, name, _timed(rows, name, getattr(estimators, name)))
-    net = senet_images.senet(images, config, 1000, 0)
+    net = senet_images.senet(images, config, len(x), 1000, 0)
     _timed(rows, "all of fit", net.fit)(x)
     return rows
 
