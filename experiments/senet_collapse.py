@@ -171,7 +171,9 @@ def draw(table: pd.DataFrame, path: Path) -> None:
             ax.set_xticks(range(len(kinds)), [titles.get(kind, kind) for kind in kinds])
             ax.set(title=TITLES.get(name, name), xlabel="features", ylim=(0, 1.03))
         axes[0].set_ylabel("clustering accuracy")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        columns = 2 * min(len(names), 2)
+        shown = axes[0].get_legend_handles_labels()
+        figure.legend(*shown, loc="outside lower center", ncols=columns)
         save(figure, path)
 
 

@@ -3,10 +3,10 @@
 Digits and all 70,000 images of Fashion-MNIST, in 500 directions of their scattering coefficients. A
 network is trained on N of them, drawn at random, and all are clustered; so they are by k-means and
 by the graph of nearest neighbours. Exact self-expression costs N^2 at least: the elastic net and
-orthogonal matching pursuit cluster a draw of a few thousand, as does a SENet trained on all of
-those. Each graph is cut with eigenvectors alike, as published, and weighed ("diffusion"). Labels
-are for scores only, but settings were chosen with scores in sight: those of SENet beforehand, and
-of every other method all of a small grid are tried, of which the best score counts.
+orthogonal matching pursuit cluster a thousand (all digits), as does a SENet trained on those. Each
+graph is cut with eigenvectors alike, as published, and weighed ("diffusion"). Labels are for scores
+only, but settings were chosen with scores in sight: those of SENet beforehand, and of every other
+method all of a small grid are tried, of which the best score counts.
 
     python -m experiments.senet_images --preset cpu
 """

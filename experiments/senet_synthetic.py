@@ -157,6 +157,8 @@ def draw(table: pd.DataFrame, histories: pd.DataFrame, path: Path) -> None:
                 mean = groups.mean()
                 left.errorbar(mean.index, mean, groups.std(), **style, label=label)
             left.set(xscale="log", xlabel="training points", ylabel="subspace-preserving error")
+            left.set_xticks(mean.index, [f"{N:,}" for N in mean.index])
+            left.set_xticks([], minor=True)
             left.set_ylim(0)
             left.set_title(f"subspaces of dimension {d}", loc="left")
             for number, (N, rows) in enumerate(traces.groupby("N")):
@@ -167,7 +169,7 @@ def draw(table: pd.DataFrame, histories: pd.DataFrame, path: Path) -> None:
         for column, ax in ((0, left), (1, right)):
             handles, labels = ax.get_legend_handles_labels()
             where = ("outside lower left", "outside lower right")[column]
-            figure.legend(handles, labels, loc=where, ncols=1 + column)
+            figure.legend(handles, labels, loc=where, ncols=1 + column, fontsize=8)
         save(figure, path)
 
 

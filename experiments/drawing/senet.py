@@ -35,7 +35,8 @@ def scores(table: pd.DataFrame, path: Path) -> None:
                     if number == 3 and place:  # as long
                         continue
                     by_size = here[here["method"] == method].groupby("trained")[column]
-                    mean, deviation = by_size.mean(), by_size.std()
+                    mean = by_size.mean()
+                    deviation = by_size.std() if number < 3 else None
                     style = {"color": COLORS[place], "marker": MARKERS[place], "capsize": 2}
                     ax.errorbar(mean.index, mean, deviation, **style, label=method)
                 for method, dashes in LEVELS.items():
@@ -43,6 +44,8 @@ def scores(table: pd.DataFrame, path: Path) -> None:
                     label = {"neighbours": "nearest neighbours"}.get(method, method)
                     ax.axhline(level, color="0.3", linestyle=dashes, label=label)
                 ax.set(xscale="log", xlabel="training points")
+                ax.set_xticks(mean.index, [f"{size:,}" for size in mean.index])
+                ax.set_xticks([], minor=True)
                 if number < 3:
                     ax.set(ylim=(0, 1), ylabel=SCORES[column])
                 else:

@@ -4,10 +4,10 @@ from ncjax.senet.elastic_net import ElasticNet as ElasticNet
 from ncjax.senet.elastic_net import Optimality as Optimality
 from ncjax.senet.elastic_net import exact_coefficients as exact_coefficients
 from ncjax.senet.elastic_net import optimality as optimality
-from ncjax.senet.estimators import ElasticNetClustering as ElasticNetClustering
-from ncjax.senet.estimators import OMPClustering as OMPClustering
 from ncjax.senet.estimators import SENet as SENet
 from ncjax.senet.estimators import SubspaceClustering as SubspaceClustering
+from ncjax.senet.exact import ElasticNetClustering as ElasticNetClustering
+from ncjax.senet.exact import OMPClustering as OMPClustering
 from ncjax.senet.features import ScatteringFeatures as ScatteringFeatures
 from ncjax.senet.features import scattering_features as scattering_features
 from ncjax.senet.model import SelfExpressiveNet as SelfExpressiveNet

@@ -9,21 +9,11 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import check_estimator
 
 from ncjax.checks import InputError
-from ncjax.metrics import clustering_accuracy, subspace_preserving_error
-from ncjax.senet import ElasticNetClustering, OMPClustering, SENet
+from ncjax.metrics import clustering_accuracy
+from ncjax.senet import OMPClustering, SENet
 
 SMALL = {"widths": (64,), "dim": 64, "steps": 100, "learning_rate": 0.02, "gamma": 50.0}
 SMALL |= {"graph": "symmetric", "top": 20}
-
-
-@pytest.fixture(scope="module")
-def planes():
-    rng = np.random.default_rng(0)
-    labels = np.arange(200) % 4
-    bases = np.linalg.qr(rng.normal(size=(4, 9, 2)))[0]
-    points = np.einsum("ndk,nk->nd", bases[labels], rng.normal(size=(200, 2)))
-    points += 0.02 * rng.normal(size=points.shape)
-    return points.astype("f4"), labels
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +61,6 @@ def test_a_fit_that_fails_changes_nothing(planes):
     with pytest.raises(InputError, match="`start`"):
         net.set_params(gamma=50.0, warm_start=True, widths=(8,)).fit(points)
     np.testing.assert_array_equal(net.predict(points), before)
-    with pytest.raises(InputError, match="`X`: got points that take no.*Raise `gamma`"):
-        ElasticNetClustering(4, gamma=0.1).fit(points)
 
 
 def test_new_points_without_coefficients_go_where_their_products_are(planes, fitted):
@@ -82,18 +70,6 @@ def test_new_points_without_coefficients_go_where_their_products_are(planes, fit
     far.training_ = dataclasses.replace(fitted.training_, params=params)
     assert far.transform(points[160:]).nnz == 0
     assert (far.predict(points[160:]) == fitted.predict(points[160:])).mean() > 0.8
-
-
-def test_exact_solvers_behind_the_same_call(planes):
-    points, labels = planes
-    errors = {}
-    for net in (ElasticNetClustering(4, gamma=50.0), OMPClustering(4, n_nonzero=2)):
-        net.fit(points)
-        errors[type(net)] = subspace_preserving_error(net.coefficients_, labels)
-        assert np.all(net.coefficients_.diagonal() == 0)
-        if isinstance(net, ElasticNetClustering):
-            assert clustering_accuracy(labels, net.labels_) > 0.95
-    assert max(errors.values()) < 0.1  # pursuit's graph falls into pieces all the same
 
 
 def test_duplicates_do_no_harm(planes):
@@ -122,7 +98,7 @@ def test_what_is_refused(planes):
     with pytest.raises(InputError, match=r"`random_state`: got None"):
         SENet(4, random_state=None).fit(points)
     with pytest.raises(InputError, match=r"`lam`"):
-        ElasticNetClustering(4, lam=1.0).fit(points)
+        SENet(4, lam=1.0).fit(points)
     with pytest.raises(NotFittedError):
         SENet(4).predict(points)
 
