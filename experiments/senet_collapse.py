@@ -139,11 +139,11 @@ def _clustered(parts: Split, seed: int, config: Config) -> dict[str, float]:
     )
     exact = ElasticNetClustering(K, gamma=config.gamma, random_state=seed)
     near = kneighbors_graph(x, config.neighbours)
-    spectrum = leading_eigenvectors((near + near.T) / 2, K, seed)
+    _, vectors = leading_eigenvectors((near + near.T) / 2, K, seed)
     found = {
         "SENet": net.fit_predict(x),
         "elastic net": exact.fit_predict(x),
-        "nearest neighbours": spectral_clusters(*spectrum, K, seed),
+        "nearest neighbours": spectral_clusters(vectors, K, seed),
         "k-means": KMeans(K, n_init=20, random_state=seed).fit_predict(x),
     }
     errors = {

@@ -3,10 +3,9 @@
 Digits and all 70,000 images of Fashion-MNIST, in 500 directions of their scattering coefficients. A
 network is trained on N of them, drawn at random, and all are clustered; so they are by k-means and
 by the graph of nearest neighbours. Exact self-expression costs N^2 at least: the elastic net and
-orthogonal matching pursuit cluster a thousand (all digits), as does a SENet trained on those. Each
-graph is cut with eigenvectors alike, as published, and weighed ("diffusion"). Labels are for scores
-only, but settings were chosen with scores in sight: those of SENet beforehand, and of every other
-method all of a small grid are tried, of which the best score counts.
+orthogonal matching pursuit cluster a thousand (all digits), as does a SENet trained on those.
+Labels are for scores only, but settings were chosen with scores in sight: those of SENet
+beforehand, and of every other method all of a small grid are tried, of which the best score counts.
 
     python -m experiments.senet_images --preset cpu
 """
@@ -14,7 +13,6 @@ method all of a small grid are tried, of which the best score counts.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,7 +72,6 @@ class Config:
         images: by data set.
         widths: of the perceptrons; the last is p too.
         batch_size: queries a step.
-        diffusion: power of eigenvalues that eigenvectors are weighed by; 0 everywhere too.
         components: eigenvectors that the other methods' graphs are tried with.
         neighbours: of the nearest-neighbour graph, tried.
         nonzero: coefficients of a point in matching pursuit, tried.
@@ -91,7 +88,6 @@ class Config:
     )
     widths: tuple[int, ...] = (512, 512)
     batch_size: int = 1000
-    diffusion: float = 5.0
     components: tuple[int, ...] = (10, 15)
     neighbours: tuple[int, ...] = (5, 20)
     nonzero: tuple[int, ...] = (3, 5, 10)
@@ -101,7 +97,7 @@ class Config:
 PRESETS = {
     "smoke": Config(
         {"digits": Images(20, {60: 30}, (None, 30), 50.0, 10, 20, 150)},
-        (32,), 100, 5.0, (10,), (5,), (5,), 2,
+        (32,), 100, (10,), (5,), (5,), 2,
     ),
     "cpu": Config(),
     "accelerator": Config(
@@ -195,13 +191,8 @@ def clustered(
         _keep_affinity(net.affinity(), y, run / "affinities" / f"{name}.npz")
     shared["error"] = metrics.subspace_preserving_error(net.coefficients_, y)
     shared["excess"] = list(net.training_.measured.values())[-1].excess
-    spectrum = (net.eigenvalues_, net.eigenvectors_)
-    weighed = spectral_clusters(*spectrum, CLUSTERS, seed, config.diffusion)
-    rows = [
-        {"method": "SENet", **_scores(y, net.labels_), "seconds": seconds},
-        {"method": "SENet, diffusion", **_scores(y, weighed), "seconds": seconds},
-    ]
-    return pd.DataFrame([shared | row for row in rows])
+    found = {"method": "SENet", **_scores(y, net.labels_), "seconds": seconds}
+    return pd.DataFrame([shared | found])
 
 
 def _scores(y: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -236,12 +227,11 @@ def others(
         return
     for graph, spent in graphs(method, x, images, config):
         started = time.perf_counter()
-        values, vectors = leading_eigenvectors(graph, max(config.components), seed)
+        _, vectors = leading_eigenvectors(graph, max(config.components), seed)
         spent += time.perf_counter() - started
-        for count, power in itertools.product(config.components, (0.0, config.diffusion)):
+        for count in config.components:
             started = time.perf_counter()
-            some = (values[-count:], vectors[:, -count:])
-            labels = spectral_clusters(*some, CLUSTERS, seed, power)
+            labels = spectral_clusters(vectors[:, -count:], CLUSTERS, seed)
             yield labels, spent + time.perf_counter() - started
 
 

@@ -31,14 +31,10 @@ def scores(table: pd.DataFrame, path: Path) -> None:
             here = table[table["data"] == name]
             here = here[here["clustered"] == here["clustered"].max()]
             for number, (ax, column) in enumerate(zip(row, [*SCORES, "seconds"], strict=True)):
-                for place, method in enumerate(("SENet", "SENet, diffusion")):
-                    if number == 3 and place:  # as long
-                        continue
-                    by_size = here[here["method"] == method].groupby("trained")[column]
-                    mean = by_size.mean()
-                    deviation = by_size.std() if number < 3 else None
-                    style = {"color": COLORS[place], "marker": MARKERS[place], "capsize": 2}
-                    ax.errorbar(mean.index, mean, deviation, **style, label=method)
+                by_size = here[here["method"] == "SENet"].groupby("trained")[column]
+                mean, deviation = by_size.mean(), by_size.std() if number < 3 else None
+                style = {"color": COLORS[0], "marker": MARKERS[0], "capsize": 2}
+                ax.errorbar(mean.index, mean, deviation, **style, label="SENet")
                 for method, dashes in LEVELS.items():
                     level = here[here["method"] == method][column].mean()
                     label = {"neighbours": "nearest neighbours"}.get(method, method)

@@ -80,13 +80,7 @@ class SubspaceClustering(ClusterMixin, BaseEstimator):
         self.eigenvalues_, self.eigenvectors_ = leading_eigenvectors(
             self.affinity(), min(components, len(X)), self.random_state
         )
-        self.labels_ = spectral_clusters(
-            self.eigenvalues_,
-            self.eigenvectors_,
-            self.n_clusters,
-            self.random_state,
-            self.diffusion,
-        )
+        self.labels_ = spectral_clusters(self.eigenvectors_, self.n_clusters, self.random_state)
 
     _remedy = "Raise `gamma`."
 
@@ -100,7 +94,6 @@ class SubspaceClustering(ClusterMixin, BaseEstimator):
         checks.check_count("random_state", self.random_state, 0)
         if self.components is not None:
             checks.check_count("components", self.components, 1)
-        checks.check_range("diffusion", self.diffusion, 0.0)
         if count < max(2, self.n_clusters):
             accepted = f"at least {max(2, self.n_clusters)}, one for each cluster"
             raise checks.reject("X", f"{count} sample(s)", accepted)
@@ -144,8 +137,6 @@ class SENet(TransformerMixin, SubspaceClustering):
         neighbours: of a point in the graph, at most all others.
         components: eigenvectors of the graph, at most as many as points, K if None; 15 for ten
             clusters in the official code.
-        diffusion: power of their eigenvalues that they are weighed by
-            (`ncjax.senet.spectral.embedding_of`); none in the official code.
         warm_start: whether `fit` goes on from the network of the call before.
         random_state: a seed.
         verbose: a progress bar over training.
@@ -181,7 +172,6 @@ class SENet(TransformerMixin, SubspaceClustering):
         graph: Graph = "neighbours",
         neighbours: int = 3,
         components: int | None = None,
-        diffusion: float = 0.0,
         warm_start: bool = False,
         random_state: int = 0,
         verbose: bool = False,
@@ -204,7 +194,6 @@ class SENet(TransformerMixin, SubspaceClustering):
         self.graph = graph
         self.neighbours = neighbours
         self.components = components
-        self.diffusion = diffusion
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose

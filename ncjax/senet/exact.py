@@ -27,7 +27,6 @@ class ElasticNetClustering(SubspaceClustering):
         graph: see `SENet`; symmetric is usual here.
         neighbours: see `SENet`.
         components: see `SENet`.
-        diffusion: see `SENet`.
         random_state: a seed.
     """
 
@@ -41,7 +40,6 @@ class ElasticNetClustering(SubspaceClustering):
         graph: Graph = "symmetric",
         neighbours: int = 3,
         components: int | None = None,
-        diffusion: float = 0.0,
         random_state: int = 0,
     ) -> None:
         self.n_clusters = n_clusters
@@ -51,7 +49,6 @@ class ElasticNetClustering(SubspaceClustering):
         self.graph = graph
         self.neighbours = neighbours
         self.components = components
-        self.diffusion = diffusion
         self.random_state = random_state
 
     def _coefficients(self, X: np.ndarray) -> scipy.sparse.csr_array:
@@ -72,7 +69,6 @@ class OMPClustering(SubspaceClustering):
         graph: see `SENet`; symmetric is usual here.
         neighbours: see `SENet`.
         components: see `SENet`.
-        diffusion: see `SENet`.
         random_state: a seed.
     """
 
@@ -84,7 +80,6 @@ class OMPClustering(SubspaceClustering):
         graph: Graph = "symmetric",
         neighbours: int = 3,
         components: int | None = None,
-        diffusion: float = 0.0,
         random_state: int = 0,
     ) -> None:
         self.n_clusters = n_clusters
@@ -92,7 +87,6 @@ class OMPClustering(SubspaceClustering):
         self.graph = graph
         self.neighbours = neighbours
         self.components = components
-        self.diffusion = diffusion
         self.random_state = random_state
 
     def _check_settings(self, count: int) -> None:

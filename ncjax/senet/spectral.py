@@ -37,37 +37,14 @@ def leading_eigenvectors(
     return eigsh(matrix, components, which="LA", v0=start)
 
 
-def embedding_of(values: np.ndarray, vectors: np.ndarray, diffusion: float = 0.0) -> np.ndarray:
-    """Eigenvectors, weighed, with rows at unit length; zero of points without a neighbour.
-
-    Large graphs have small groups that are almost apart, whose eigenvectors come among the leading
-    ones. Weighing eigenvectors by a power of their eigenvalues, as diffusion maps do (Coifman and
-    Lafon 2006), lets the last of them count less.
+def spectral_clusters(vectors: np.ndarray, clusters: int, seed: int = 0) -> np.ndarray:
+    """Clusters of the points of a graph, `[N]`: k-means of eigenvectors' rows at unit length.
 
     Args:
-        values: of `leading_eigenvectors`, `[components]`.
-        vectors: the same, `[N, components]`.
-        diffusion: the power, steps of a random walk; 0, all alike, in the official code.
-    """
-    return normalize(vectors * np.maximum(values, 0) ** diffusion)
-
-
-def spectral_clusters(
-    values: np.ndarray,
-    vectors: np.ndarray,
-    clusters: int,
-    seed: int = 0,
-    diffusion: float = 0.0,
-) -> np.ndarray:
-    """Clusters of the points of a graph, `[N]`: k-means of the embedding.
-
-    Args:
-        values: of `leading_eigenvectors`; may be more than the clusters (15 for 10 in the official
-            code).
-        vectors: the same.
+        vectors: of `leading_eigenvectors`, `[N, components]`; may be more than the clusters (15 for
+            10 in the official code).
         clusters: their number.
         seed: of k-means' starts.
-        diffusion: see `embedding_of`.
     """
-    embedding = embedding_of(values, vectors, diffusion)
-    return KMeans(clusters, n_init=STARTS, random_state=seed).fit_predict(embedding)
+    means = KMeans(clusters, n_init=STARTS, random_state=seed)
+    return means.fit_predict(normalize(vectors))
