@@ -15,17 +15,17 @@ cost does not depend on them.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import tyro
+
+from experiments.benchmarks.workers import cores_held, in_process, peak, run
 
 Tool = Literal["ncjax", "torch, factors", "torch, dense", "torch, official loops"]
 TOOLS: tuple[Tool, ...] = ("ncjax", "torch, factors", "torch, dense", "torch, official loops")
@@ -56,23 +56,24 @@ def main(out: Path = Path("runs/bench_redunet.json")) -> None:
     from experiments.benchmarks.curvature_networks import markdown
     from ncjax import runs
 
+    measured = functools.partial(in_process, "experiments.benchmarks.bench_redunet")
     rows = []
     for case in CASES:
         for cores in (1, 2):
-            found = [_in_process("construct", case, tool, cores) for tool in TOOLS]
+            found = [measured(cores, "construct", case, tool) for tool in TOOLS]
             for row in found:
                 row["ncjax / this, processor time"] = row["processor, s"] / found[0]["processor, s"]
                 row["ncjax / this, time"] = row["seconds"] / found[0]["seconds"]
             rows += found
         print(markdown(rows[-2 * len(TOOLS) :]), flush=True)
-    growth = [_in_process("grow", name, "ncjax", 1) for name in GROWTH]
+    growth = [measured(1, "grow", name) for name in GROWTH]
     for row in growth:
         row["time / base"] = row["processor, ms a layer"] / growth[0]["processor, ms a layer"]
         row["operations / base"] = row["operations"] / growth[0]["operations"]
     print(markdown(growth), flush=True)
-    losses = [_in_process("loss", str(K), tool, 1) for K in (10, 100) for tool in ("ncjax", "mcr2")]
+    losses = [measured(1, "loss", K, tool) for K in (10, 100) for tool in ("ncjax", "mcr2")]
     print(markdown(losses), flush=True)
-    memory = [_in_process("memory", "fashion_mnist", "ncjax", 2)]
+    memory = [measured(2, "memory", "fashion_mnist")]
     print(markdown(memory), flush=True)
     environment = {
         "versions": {name: runs.version_of(name) for name in ("jax", "torch", "mcr2")},
@@ -85,55 +86,35 @@ def main(out: Path = Path("runs/bench_redunet.json")) -> None:
     print(f"{environment}; written: {out}")
 
 
-def _in_process(kind: str, name: str, tool: str, cores: int) -> dict:
-    """A row, from a process on that many cores."""
-    command = [sys.executable, "-m", "experiments.benchmarks.bench_redunet", "--worker"]
-    threads = {key: str(cores) for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    done = subprocess.run(
-        [*command, kind, name, tool, str(cores)],
-        env=os.environ | threads,
-        capture_output=True,
-        text=True,
-        check=False,
+def _construct(case: str, tool: str) -> dict:
+    shape, num_layers, logged = CASES[case]
+    first, seconds, processor, reduction = _constructing(
+        tool, shape, CLASSES, num_layers, logged=logged
     )
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+    return {
+        "network": case,
+        "cores": len(cores_held()),
+        "tool": tool,
+        "first call, s": first,
+        "seconds": seconds,
+        "processor, s": processor,
+        "last Delta R": reduction,
+    }
 
 
-def worker(kind: str, name: str, tool: str, cores: int) -> dict:
-    """What one process measures."""
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
-    if kind == "construct":
-        shape, num_layers, logged = CASES[name]
-        first, seconds, processor, reduction = _constructing(
-            tool, shape, CLASSES, num_layers, logged=logged
-        )
-        return {
-            "network": name,
-            "cores": cores,
-            "tool": tool,
-            "first call, s": first,
-            "seconds": seconds,
-            "processor, s": processor,
-            "last Delta R": reduction,
-        }
-    if kind == "grow":
-        factors = {"N": 1, "K": 1, "T": 1, "C": 1} | GROWTH[name]
-        N, K, T, C = (n * factors[key] for key, n in {"N": 400, "K": 4, "T": 64, "C": 24}.items())
-        _, _, processor, _ = _constructing("ncjax", (N, T, C), K, 10)
-        return {
-            "signals": name,
-            "processor, ms a layer": 100 * processor,
-            "operations": operations(N, K, T // 2 + 1, C),
-        }
-    return _loss(int(name), tool) if kind == "loss" else _memory(name)
+def _grow(name: str) -> dict:
+    factors = {"N": 1, "K": 1, "T": 1, "C": 1} | GROWTH[name]
+    N, K, T, C = (n * factors[key] for key, n in {"N": 400, "K": 4, "T": 64, "C": 24}.items())
+    _, _, processor, _ = _constructing("ncjax", (N, T, C), K, 10)
+    return {
+        "signals": name,
+        "processor, ms a layer": 100 * processor,
+        "operations": operations(N, K, T // 2 + 1, C),
+    }
 
 
 def _memory(name: str) -> dict:
     """Peak memory of 50 layers of 1,000 images a class, by the process and by the formula."""
-    import resource
-
     from ncjax import data
     from ncjax.redunet import ReduNet, to_spectra
     from ncjax.redunet.construction import Ending, memory_needed
@@ -149,7 +130,7 @@ def _memory(name: str) -> dict:
         "network": "Fashion-MNIST, 10,000 x 784, 50 layers",
         "construction, s": time.perf_counter() - started,
         "test accuracy": net.score(test, dataset.test_labels),
-        "peak, GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "peak, GiB": peak() / 2**10,
         "formula, GiB": memory_needed(to_spectra(x), np.bincount(dataset.labels), Ending(50))
         / 2**30,
     }
@@ -211,7 +192,7 @@ def _torch(
 
     from experiments.benchmarks import redunet_torch
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(len(cores_held()))
 
     @torch.inference_mode()
     def call() -> float:
@@ -227,8 +208,9 @@ def _torch(
     return call
 
 
-def _loss(classes: int, tool: str) -> dict:
+def _loss(K: str, tool: str) -> dict:
     """Delta R and its gradient, of 2,000 features in 128 dimensions."""
+    classes = int(K)
     features, labels = _data((2000, 128), classes)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     if tool == "ncjax":
@@ -247,7 +229,7 @@ def _loss(classes: int, tool: str) -> dict:
         import torch
         from mcr2.primitives.coding_rate import DeltaR
 
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        torch.set_num_threads(len(cores_held()))
         z = torch.from_numpy(features).requires_grad_()
         onehot = torch.nn.functional.one_hot(torch.from_numpy(labels)).float()
 
@@ -265,8 +247,7 @@ def _loss(classes: int, tool: str) -> dict:
     return {"classes": classes, "tool": tool, "Delta R": value, "processor, ms": 1e3 * min(times)}
 
 
+KINDS = {"construct": _construct, "grow": _grow, "loss": _loss, "memory": _memory}
+
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]:
-        print(json.dumps(worker(*sys.argv[2:5], int(sys.argv[5]))))
-    else:
-        tyro.cli(main)
+    run(main, KINDS)

@@ -3,74 +3,98 @@
     pip install 'ncjax[bench,senet]'
     python -m experiments.benchmarks.bench_senet
 
-* Digits (1,000 of them, 64 pixels), the official network (three layers of 1,024) and weights, one
-  core each. Budgets of both double: PyTorch takes official steps for so many seconds of processor
-  time, under a cosine that ends with them, and once more under the official one, which hardly falls
-  in that time; ours takes so many steps. How near coefficients of 20 points then are to the exact
-  ones is measured by the residual of their optimality conditions and by the objective; at what each
-  budget of PyTorch reaches, the shortest of either side are compared.
-* Peak memory of training by two passes, at a fixed block, with the number of points.
-* Fashion-MNIST, all 70,000 clustered from training on 1,000: time and peak memory by stage.
+* training: digits (1,000 of them, 64 pixels), the official weights, one core each. PyTorch takes
+  official steps on the official network (three layers of 1,024) and on ours (two of 256), each
+  under a cosine that ends with the time given, and once on the official network under the official
+  one, which hardly falls in that time; ours takes so many steps. How near coefficients of 20 points
+  then are to the exact ones is measured by the residual of their optimality conditions and by the
+  objective; at what each training by PyTorch reaches, the shortest of either side are compared.
+* memory: peak of training by two passes, at a fixed block, with the number of points.
+* stages: Fashion-MNIST, all 70,000 clustered from training on 1,000: time and peak memory.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import tyro
 
-WIDTHS = (1024, 1024, 1024)
+from experiments.benchmarks.workers import in_process, peak, run
+
+Section = Literal["training", "memory", "stages"]
+ALL: tuple[Section, ...] = ("training", "memory", "stages")
+NETWORKS = {"3 x 1,024": (1024, 1024, 1024), "2 x 256": (256, 256)}
+OFFICIAL, OURS = NETWORKS
 GAMMA, LAM = 200.0, 0.9
-STEPS = (12, 25, 50, 100)
-SECONDS = (25, 50, 100, 200)
+STEPS = (6, 12, 25, 50, 100, 200, 400)
+SECONDS = {OFFICIAL: (25, 50, 100, 200), OURS: (12, 25, 50, 100, 200)}
 MEASURES = ("KKT residual", "objective / minimum")
 
 
-def main(out: Path = Path("runs/bench_senet.json")) -> None:
-    """Runs everything, prints tables and writes all rows.
+def main(sections: tuple[Section, ...] = ALL, out: Path = Path("runs/bench_senet.json")) -> None:
+    """Runs the sections, prints tables of each and writes all rows.
 
     Args:
+        sections: which to run; only training needs torch.
         out: JSON file of the rows and the environment.
     """
     from experiments.benchmarks.curvature_networks import markdown
     from ncjax import runs
 
-    ours = [_in_process(1, "ncjax", steps) for steps in STEPS]
-    peers = [_in_process(1, "torch", seconds) for seconds in SECONDS]
-    official = _in_process(1, "torch", SECONDS[-1], "official")
-    print(markdown([{"tool": "ncjax", **row} for row in ours]), flush=True)
-    print(markdown([{"tool": "torch", **row} for row in [*peers, official]]), flush=True)
-    ratios = [_compared(row, ours, [*peers, official]) for row in [*peers, official]]
-    print(markdown(ratios), flush=True)
-    memory = [_in_process(2, "memory", N) for N in (2000, 20_000)]
-    print(markdown(memory), flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        stages = [*_in_process(2, "features", folder), *_in_process(2, "stages", folder)]
-    print(markdown(stages), flush=True)
+    tables = {}
+    for section in sections:
+        found = {"training": training, "memory": memory, "stages": stages}[section]()
+        for name, rows in found.items():
+            print(f"\n{name}\n\n{markdown(rows)}", flush=True)
+        tables |= found
     environment = {
         "versions": {name: runs.version_of(name) for name in ("jax", "torch", "scikit-learn")},
         "date": time.strftime("%Y-%m-%d"),
         "load": os.getloadavg()[0],
     }
-    training = {"ncjax": ours, "torch": [*peers, official], "ratios": ratios}
-    tables = {"training": training, "memory": memory, "stages": stages}
     runs.write_atomically(out, json.dumps({"environment": environment, **tables}, indent=1))
     print(f"{environment}; written: {out}")
 
 
+def training() -> dict[str, list[dict]]:
+    """All trainings, and times to the same."""
+    ours = [_measured(1, "ncjax", steps) for steps in STEPS]
+    peers = [
+        _measured(1, "torch", seconds, network)
+        for network, budgets in SECONDS.items()
+        for seconds in budgets
+    ]
+    peers.append(_measured(1, "torch", SECONDS[OFFICIAL][-1], OFFICIAL, "official"))
+    ratios = [_compared(row, ours, peers) for row in peers]
+    return {"ncjax": ours, "torch": peers, "to the same": ratios}
+
+
+def memory() -> dict[str, list[dict]]:
+    """Peak memory by the number of points."""
+    return {"memory": [_measured(2, "memory", N) for N in (2000, 20_000)]}
+
+
+def stages() -> dict[str, list[dict]]:
+    """Time and peak memory of the parts of clustering."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = [*_measured(2, "features", folder), *_measured(2, "stages", folder)]
+    return {"stages": found}
+
+
+_measured = functools.partial(in_process, "experiments.benchmarks.bench_senet")
+
+
 def _compared(level: dict, ours: list[dict], peers: list[dict]) -> dict:
     """Shortest times to what one training reached, by each measure."""
-    found = {"schedule": level["schedule"]}
+    found = {"network": level["network"], "schedule": level["schedule"]}
+    peers = [row for row in peers if row["network"] == level["network"]]
     for measure in MEASURES:
         times = [
             [row["processor, s"] for row in rows if row[measure] <= level[measure]]
@@ -81,30 +105,6 @@ def _compared(level: dict, ours: list[dict], peers: list[dict]) -> dict:
         found[f"{measure}: torch, s"], found[f"{measure}: ncjax, s"] = times
         found[f"{measure}: torch / ncjax"] = times[0] / times[1]
     return found
-
-
-def _in_process(cores: int, *arguments: object) -> object:
-    """What a worker finds, in a process on that many cores."""
-    command = [sys.executable, "-m", "experiments.benchmarks.bench_senet", "--worker"]
-    threads = {key: str(cores) for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    done = subprocess.run(
-        [*command, str(cores), *map(str, arguments)],
-        env=os.environ | threads,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def worker(cores: int, kind: str, *arguments: str) -> object:
-    """What one process measures."""
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
-    workers = {"torch": _torch, "ncjax": _ours, "memory": _memory}
-    workers |= {"features": _features, "stages": _stages}
-    return workers[kind](*arguments)
 
 
 def _digits() -> tuple[np.ndarray, Callable[[np.ndarray], dict]]:
@@ -132,19 +132,20 @@ def _digits() -> tuple[np.ndarray, Callable[[np.ndarray], dict]]:
     return points, measure
 
 
-def _torch(seconds: str, schedule: str = "of the time given") -> dict:
+def _torch(seconds: str, network: str, schedule: str = "of the time given") -> dict:
     import torch
 
     from experiments.benchmarks import senet_torch
 
     torch.set_num_threads(1)
     points, measure = _digits()
-    settings = {"widths": WIDTHS, "gamma": GAMMA, "lam": LAM}
+    settings = {"widths": NETWORKS[network], "gamma": GAMMA, "lam": LAM}
     _, _, spent = senet_torch.train(points, 30, **settings)
     total = 100_000 if schedule == "official" else None
     steps = int(float(seconds) / spent * 30)
     found, steps, spent = senet_torch.train(points, steps, total=total, **settings)
-    return {"schedule": schedule, "steps": steps, "processor, s": spent, **measure(found)}
+    shared = {"network": network, "schedule": schedule, "steps": steps, "processor, s": spent}
+    return shared | measure(found)
 
 
 def _ours(steps: str) -> dict:
@@ -155,7 +156,8 @@ def _ours(steps: str) -> dict:
     from ncjax.senet.model import coefficients
 
     points, measure = _digits()
-    model, net = SelfExpressiveNet(WIDTHS, WIDTHS[-1]), ElasticNet(GAMMA, LAM)
+    widths = NETWORKS[OURS]
+    model, net = SelfExpressiveNet(widths, widths[-1]), ElasticNet(GAMMA, LAM)
     config = TrainConfig(steps=int(steps), batch_size=1000, sampled=1, every=int(steps))
     spent = []
     for _ in range(2):
@@ -176,14 +178,14 @@ def _memory(count: str) -> dict:
 
     points = np.random.default_rng(0).normal(size=(int(count), 500)).astype(np.float32)
     points /= np.linalg.norm(points, axis=1, keepdims=True)
-    before = _peak()
+    before = peak()
     config = TrainConfig(steps=2, batch_size=500, block=1000, sampled=2, every=2)
     train(SelfExpressiveNet((512, 512), 512), points, ElasticNet(50.0), config)
     return {
         "points": int(count),
         "points, MiB": points.nbytes / 2**20,
         "peak before training, MiB": before,
-        "peak, MiB": _peak(),
+        "peak, MiB": peak(),
         "coefficients of a batch on all, MiB": 500 * int(count) * 4 / 2**20,
     }
 
@@ -216,28 +218,28 @@ def _stages(folder: str) -> list[dict]:
 def _timed(rows: list[dict], name: str, call: Callable) -> Callable:
     """The same function, that adds to rows what it took."""
 
-    def measured(*arguments: Any, **settings: Any) -> Any:
+    def timed(*arguments: Any, **settings: Any) -> Any:
         wall, processor = time.perf_counter(), time.process_time()
         found = call(*arguments, **settings)
         row = {
             "stage": name,
             "seconds": time.perf_counter() - wall,
             "processor, s": time.process_time() - processor,
-            "peak so far, GiB": _peak() / 2**10,
+            "peak so far, GiB": peak() / 2**10,
         }
         rows.append(row)
         return found
 
-    return measured
+    return timed
 
 
-def _peak() -> float:
-    """Of this process's memory so far, MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-
+KINDS = {
+    "torch": _torch,
+    "ncjax": _ours,
+    "memory": _memory,
+    "features": _features,
+    "stages": _stages,
+}
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]:
-        print(json.dumps(worker(int(sys.argv[2]), *sys.argv[3:])))
-    else:
-        tyro.cli(main)
+    run(main, KINDS)

@@ -129,7 +129,7 @@ def exact_coefficients(
     rows: Integer[AnyArray, " B"],
     *,
     tolerance: float = 1e-5,
-    max_iter: int = 10_000,
+    max_iter: int = 100_000,
 ) -> np.ndarray:
     """The elastic net's solutions for some of the points, by scikit-learn's coordinate descent.
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from scipy.sparse.csgraph import laplacian
 from scipy.sparse.linalg import eigsh
 from sklearn.cluster import KMeans
 from sklearn.preprocessing import normalize
+from sklearn.utils.sparsefuncs import inplace_column_scale, inplace_row_scale
 
 STARTS = 20
 """Of k-means."""
@@ -20,20 +20,28 @@ def leading_eigenvectors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues `[components]` of the normalised affinity, ascending, and unit eigenvectors.
 
+    It takes as much memory as the affinity once more.
+
     Args:
-        affinity: symmetric, not negative, `[N, N]`.
+        affinity: symmetric, not negative, `[N, N]`; its diagonal is left out. All is in float32 if
+            it is.
         components: how many, those of the smallest eigenvalues of the normalised Laplacian.
         seed: of the eigensolver's start.
     """
     N = affinity.shape[0]
-    affinity = scipy.sparse.csr_array(affinity, dtype=np.float64, copy=True)
-    connected = (affinity.sum(0) - affinity.diagonal() > 0).astype(np.float64)
-    # SciPy's Laplacian of a point without a neighbour is zero: there it must not count as leading.
-    matrix = scipy.sparse.diags_array(connected) - laplacian(affinity, normed=True, copy=False)
+    dtype = np.float32 if affinity.dtype == np.float32 else np.float64
+    matrix = scipy.sparse.csr_array(affinity, dtype=dtype, copy=True)
+    if matrix.diagonal().any():
+        matrix = scipy.sparse.csr_array(matrix - scipy.sparse.diags_array(matrix.diagonal()))
+    degrees = matrix.sum(1, dtype=np.float64)
+    # A point without a neighbour has a row of zeros, which does not lead.
+    scale = np.where(degrees > 0, degrees, 1) ** -0.5
+    for scaled in (inplace_row_scale, inplace_column_scale):
+        scaled(matrix, scale.astype(dtype))
     if 4 * components >= N:
         values, vectors = np.linalg.eigh(matrix.toarray())
         return values[-components:], vectors[:, -components:]
-    start = np.random.default_rng(seed).normal(size=N)
+    start = np.random.default_rng(seed).normal(size=N).astype(dtype)
     return eigsh(matrix, components, which="LA", v0=start)
 
 

@@ -32,6 +32,10 @@ def test_many_points_are_embedded_as_few():
     np.testing.assert_allclose(values, all_values[-3:], atol=1e-8)
     expected = all_vectors[:, -3:]
     np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-8)
+    single = scipy.sparse.csr_array((affinity + np.diag(np.arange(40))).astype(np.float32))
+    values, again = leading_eigenvectors(single, 3)
+    assert again.dtype == values.dtype == np.float32
+    np.testing.assert_allclose(again @ again.T, expected @ expected.T, atol=1e-4)
 
 
 def test_points_without_a_neighbour_do_not_lead():
