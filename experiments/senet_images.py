@@ -115,7 +115,7 @@ def main(
     """Clusters everything, and writes the table and the figures.
 
     Args:
-        preset: smoke takes seconds, cpu most of an hour.
+        preset: smoke takes seconds, cpu a little over an hour.
         run: folder for everything; the same command goes on where a killed one stopped.
     """
     started, config = time.perf_counter(), PRESETS[preset]
