@@ -52,7 +52,7 @@ class Config:
 
     training: mcr2_training.Config = dataclasses.field(
         default_factory=lambda: mcr2_training.Config(
-            {"digits": (80, 2000), "fashion_mnist": (1000, 2000)}, rates=(1e-3,)
+            {"digits": (80, 1000), "fashion_mnist": (1000, 1000)}, rates=(1e-3,)
         )
     )
     gamma: float = 50.0

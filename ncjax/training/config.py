@@ -9,9 +9,10 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
-from ncjax import checks, losses, models
+from ncjax import checks, losses, models, sop
 from ncjax.data import Corruption
 from ncjax.data.augmentation import AUGMENTATIONS, Augmentation
+from ncjax.training import methods
 
 Network = Literal["mlp", "cnn", "resnet18", "resnet34", "resnet50"]
 _CHOICES = {
@@ -24,7 +25,9 @@ _CHOICES = {
     "optimizer": ("sgd", "adam", "adamw", "lbfgs"),
     "decay": ("all", "features"),
     "schedule": ("cosine", "step", "constant"),
+    "method": methods.NAMES,
 }
+_NESTED = {"corruption": Corruption, "sop": methods.SOPConfig, "elr": methods.ELRConfig}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +38,12 @@ class TrainConfig:
         dataset: "digits", a name of tensorflow-datasets as "fashion_mnist", or the path of an
             `.npz` file with `images` and `labels`.
         corruption: what is done to the training set (`ncjax.data.Corruption`).
+        method: how noisy labels are met (`ncjax.training.methods`): "standard", by the loss alone;
+            "sop", sparse over-parameterisation; "elr", early-learning regularisation; "forward",
+            forward correction with the corruption's true confusion. But for the first they go with
+            cross entropy.
+        sop: settings of "sop".
+        elr: settings of "elr".
         augment: "none", "crop" or "crop_flip", anew in every step; what is measured is measured on
             the images as they are.
         network: "mlp", "cnn", "resnet18", "resnet34" or "resnet50".
@@ -77,6 +86,9 @@ class TrainConfig:
 
     dataset: str = "digits"
     corruption: Corruption = dataclasses.field(default_factory=Corruption)
+    method: methods.Name = "standard"
+    sop: methods.SOPConfig = dataclasses.field(default_factory=methods.SOPConfig)
+    elr: methods.ELRConfig = dataclasses.field(default_factory=methods.ELRConfig)
     augment: Augmentation = "none"
     network: Network = "mlp"
     widths: tuple[int, ...] = (256, 256, 256)
@@ -111,8 +123,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("widths", "drops", "evaluators"):  # lists, from JSON
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if isinstance(self.corruption, Mapping):
-            object.__setattr__(self, "corruption", Corruption(**self.corruption))
+        for name, kind in _NESTED.items():
+            if isinstance(getattr(self, name), Mapping):
+                object.__setattr__(self, name, kind(**getattr(self, name)))
         for name, accepted in _CHOICES.items():
             checks.check_choice(name, getattr(self, name), accepted)
         losses.get(self.loss, **self.hyperparameters)
@@ -139,6 +152,28 @@ class TrainConfig:
         if self.feature_decay and self.decay == "all":
             remedy = "Set decay='features'."
             raise checks.reject("feature_decay", self.feature_decay, "0 with decay='all'", remedy)
+        self._check_method()
+
+    def _check_method(self) -> None:
+        if self.method == "standard":
+            return
+        for name, accepted in (
+            ("loss", ("cross_entropy",)),
+            ("optimizer", ("sgd", "adam", "adamw")),
+        ):
+            if getattr(self, name) not in accepted:
+                got = f"{getattr(self, name)!r} with method {self.method!r}"
+                raise checks.reject(name, got, f"one of {', '.join(accepted)}")
+        if self.method == "sop" and not self.sop.inert:
+            sop.check_activation(self.sop_rates.v, self.batch_size, self.epochs)
+
+    @property
+    def sop_rates(self) -> sop.Rates:
+        """Learning rates of u and v."""
+        default = sop.suggested(self.batch_size, self.epochs)
+        given = {"u": self.sop.lr_u, "v": self.sop.lr_v}
+        given = {name: rate for name, rate in given.items() if rate is not None}
+        return dataclasses.replace(default, **given)
 
     def measured(self, epoch: int) -> bool:
         """Whether the network is measured after this epoch (counted from 1)."""

@@ -12,11 +12,12 @@ import numpy as np
 
 from ncjax import checks, data, models, parallel
 from ncjax.metrics import ClassMoments
+from ncjax.sop.peers import confusion
 from ncjax.training import members, steps
 from ncjax.training.config import TrainConfig
 from ncjax.training.measure import make_layers, make_measure
 
-Part = Literal["train", "test"]
+Part = Literal["train", "clean", "test"]
 STEPS_AT_ONCE = 200
 """Most steps in one call of the device: their dispatch costs nothing, and progress still shows."""
 
@@ -47,9 +48,7 @@ class Engine:
         self._shards = 1 if backend == "vmap" else len(devices)
         if backend == "vmap":
             self._ours = [0]
-        if config.augment != "none" and dataset.images.ndim < 3:
-            got = f"{config.augment!r} for inputs of shape {dataset.images.shape[1:]}"
-            raise checks.reject("augment", got, "'none' unless the inputs are images")
+        _check_views(config, dataset.images)
         steps.check_batch_size(config.batch_size, len(dataset.labels), self._shards)
         self.task = steps.Task(
             config=config,
@@ -57,6 +56,7 @@ class Engine:
             losses=members.loss_names(self.configs),
             inputs=dataset.inputs,
             num_examples=len(dataset.labels),
+            confusion=_confusion(dataset) if config.method == "forward" else None,
         )
         own = [members.member_of(one, self.configs) for one in self.configs]
         self._member = members.stacked(own) if self._many else own[0]
@@ -135,7 +135,13 @@ class Engine:
     def collapse(
         self, state: steps.State, part: Part = "train"
     ) -> tuple[dict[str, np.ndarray], ClassMoments]:
-        """Loss, accuracy and collapse on the training or test set, and the moments."""
+        """Loss, accuracy and collapse on a part of the data, and the moments.
+
+        Args:
+            state: to measure.
+            part: "train", by the labels that are given; "clean", the same images by the true ones;
+                or "test".
+        """
         row, moments = self._measures["collapse"](self._member, state.variables, *self._parts(part))
         return jax.device_get(row), moments
 
@@ -150,12 +156,29 @@ class Engine:
             d = self.dataset
             arrays = {
                 "train": (d.images, d.labels, d.clean_labels),
+                "clean": (d.images, d.clean_labels, d.clean_labels),
                 "test": (d.test_images, d.test_labels, d.test_labels),
             }[part]
             size = 1024 if self.configs[0].network == "mlp" else 256
             batches = parallel.shard_batches(arrays, self._shards, size)
             self._batches[part] = tuple(x[self._ours] for x in batches)
         return self._batches[part]
+
+
+def _check_views(config: TrainConfig, images: np.ndarray) -> None:
+    if images.ndim >= 3:
+        return
+    for_shape = f"for inputs of shape {images.shape[1:]}"
+    if config.augment != "none":
+        accepted = "'none' unless the inputs are images"
+        raise checks.reject("augment", f"{config.augment!r} {for_shape}", accepted)
+    if config.method == "sop" and config.sop.consistency:
+        got = f"{config.sop.consistency} {for_shape}"
+        raise checks.reject("consistency", got, "0 unless the inputs are images")
+
+
+def _confusion(dataset: data.Dataset) -> np.ndarray:
+    return confusion(dataset.clean_labels, dataset.labels, dataset.num_classes)
 
 
 _epoch_rows = functools.lru_cache(maxsize=64)(steps.batch_rows)

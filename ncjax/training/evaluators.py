@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from sklearn.metrics import roc_auc_score
 
-from ncjax import checks, curvature, losses
+from ncjax import checks, curvature, losses, sop
 from ncjax.training.engine import Engine
 from ncjax.training.steps import State
 from ncjax.types import AnyArray
@@ -24,22 +25,61 @@ SPECTRUM_STEPS = 60
 def on_train(engine: Engine, state: State) -> Mapping[str, AnyArray]:
     """Loss, accuracy and collapse on the training images as they are, without augmentation.
 
-    `clean_accuracy`, by the true labels, is there if labels were corrupted; all else is by the
-    labels that were given.
+    Where labels were corrupted there are `clean_accuracy`, by the true labels, and `memorised`, the
+    share of wrong labels that are predicted; all else is by the labels that were given.
     """
     row = engine.collapse(state, "train")[0]
-    if engine.dataset.noise_rate == 0:
-        del row["clean_accuracy"]
-    return row
+    wrong = engine.dataset.noise_rate
+    if not wrong:
+        return _without(row, *_OF_NOISE)
+    return row | {"memorised": row["memorised"] / wrong}
 
 
 def on_test(engine: Engine, state: State) -> Mapping[str, AnyArray]:
     """The same on the test set under `test_...`; nothing if there is none."""
     if len(engine.dataset.test_labels) == 0:
         return {}
-    row = engine.collapse(state, "test")[0]
-    del row["clean_accuracy"]
+    row = _without(engine.collapse(state, "test")[0], *_OF_NOISE)
     return {f"test_{name}": value for name, value in row.items()}
+
+
+def on_clean(engine: Engine, state: State) -> Mapping[str, AnyArray]:
+    """Collapse of the training images by their true labels, under `clean_...`."""
+    row = _without(engine.collapse(state, "clean")[0], *_OF_NOISE, "loss", "accuracy")
+    return {f"clean_{name}": value for name, value in row.items()}
+
+
+def on_sop(engine: Engine, state: State) -> Mapping[str, AnyArray]:
+    """What SOP takes for wrong labels; nothing of another method.
+
+    `sop_rate` is the share of labels with U above a half, `sop_u` and `sop_v` means of U and of the
+    largest V; where labels were corrupted, `sop_auc` says how well U + V ranks the wrong ones.
+    """
+    if engine.configs[0].method != "sop":
+        return {}
+    members = [jax.device_get(state.samples)]
+    if len(engine.configs) > 1:
+        members = [jax.tree.map(lambda x, n=n: x[n], *members) for n in range(len(engine.configs))]
+    rows = [_sop_row(noise, engine) for noise in members]
+    return {name: np.squeeze([row[name] for row in rows]) for name in rows[0]}
+
+
+def _sop_row(noise: sop.Noise, engine: Engine) -> dict[str, float]:
+    table = sop.label_issues(noise, engine.dataset.labels).sort_values("sample")
+    U = np.minimum(np.square(noise.u[:, 0]), 1)
+    row = {"sop_rate": sop.noise_rate(noise), "sop_u": U.mean()}
+    row["sop_v"] = (table["score"].to_numpy() - U).mean()
+    if engine.dataset.noise_rate:
+        wrong = engine.dataset.labels != engine.dataset.clean_labels
+        row["sop_auc"] = roc_auc_score(wrong, table["score"])
+    return row
+
+
+_OF_NOISE = ("clean_accuracy", "memorised")
+
+
+def _without(row: Mapping[str, AnyArray], *names: str) -> dict[str, AnyArray]:
+    return {name: value for name, value in row.items() if name not in names}
 
 
 def on_layers(engine: Engine, state: State) -> Mapping[str, AnyArray]:
@@ -95,6 +135,8 @@ def _mean_loss(engine: Engine, number: int) -> Callable[..., jax.Array]:
 EVALUATORS: dict[str, Evaluator] = {
     "train": on_train,
     "test": on_test,
+    "clean": on_clean,
+    "sop": on_sop,
     "layers": on_layers,
     "spectrum": on_spectrum,
 }

@@ -114,7 +114,8 @@ def _fit(
 ) -> dict[str, jax.Array]:
     predicted = logits.argmax(-1)
     fit = {"loss": loss_fn(logits, labels), "accuracy": predicted == labels}
-    return fit | {"clean_accuracy": predicted == clean}
+    memorised = (predicted == labels) & (labels != clean)
+    return fit | {"clean_accuracy": predicted == clean, "memorised": memorised}
 
 
 def _averages(

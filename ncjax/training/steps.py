@@ -13,8 +13,9 @@ import numpy as np
 import optax
 
 from ncjax import checks
-from ncjax.data.augmentation import augment
+from ncjax.data.augmentation import augment, strongly_augmented
 from ncjax.parallel import AXIS
+from ncjax.training import methods
 from ncjax.training.config import TrainConfig
 from ncjax.training.members import Member, loss_of
 from ncjax.training.optimizers import make_optimizer, penalty
@@ -31,11 +32,13 @@ class State:
             head.
         opt_state: of the optimizer, its step count included.
         step: steps done, int32 scalar.
+        samples: what the method keeps of each training sample, `[N, ...]`; None if nothing.
     """
 
     variables: Mapping[str, Any]
     opt_state: Any
     step: jax.Array
+    samples: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Task:
         losses: names of the members' losses.
         inputs: what the network sees of images (`Dataset.inputs`).
         num_examples: N.
+        confusion: of true and given labels, `[K, K]`, for forward correction.
     """
 
     config: TrainConfig
@@ -55,6 +59,7 @@ class Task:
     losses: tuple[str, ...]
     inputs: Callable[[Any], Any]
     num_examples: int
+    confusion: np.ndarray | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -66,6 +71,17 @@ class Task:
         return make_optimizer(
             self.config, self.steps_per_epoch, member.learning_rate, member.weight_decay
         )
+
+    def method(self, member: Member) -> methods.Method:
+        """A member's."""
+        config = self.config
+        if config.method == "sop":
+            return methods.sparse_over_parameterisation(config.sop, config.sop_rates)
+        if config.method == "elr":
+            return methods.early_learning(config.elr)
+        if config.method == "forward":
+            return methods.forward(self.confusion)
+        return methods.standard(loss_of(member, self.losses))
 
 
 def init_state(task: Task, member: Member, example: AnyArray) -> State:
@@ -80,7 +96,9 @@ def init_state(task: Task, member: Member, example: AnyArray) -> State:
     variables = task.model.init(key, jnp.asarray(task.inputs(example)), train=False)
     with jax.numpy_dtype_promotion("standard"):
         opt_state = task.optimizer(member).init(variables["params"])
-    return State(variables, opt_state, jnp.zeros((), jnp.int32))
+    of_samples = jax.random.fold_in(key, 1)
+    samples = task.method(member).init(of_samples, task.num_examples, task.model.num_classes)
+    return State(variables, opt_state, jnp.zeros((), jnp.int32), samples)
 
 
 def check_batch_size(batch_size: int, num_examples: int, shards: int) -> None:
@@ -144,7 +162,10 @@ def make_advance(task: Task) -> Callable[..., tuple[State, jax.Array]]:
             x = images[chosen]
             if task.config.augment != "none":
                 x = augment(_keys(member, state.step, len(chosen)), x, task.config.augment)
-            state, loss = _step(task, member, state, task.inputs(x), labels[chosen])
+            if task.method(member).views == 2:
+                keys = _keys(member, state.step, len(chosen), of=1)
+                x = jnp.concatenate([x, strongly_augmented(keys, images[chosen])])
+            state, loss = _step(task, member, state, task.inputs(x), labels[chosen], chosen)
             return state, total + loss
 
         state, total = jax.lax.fori_loop(0, count, body, (state, jnp.zeros(())))
@@ -153,47 +174,58 @@ def make_advance(task: Task) -> Callable[..., tuple[State, jax.Array]]:
     return advance
 
 
-def _keys(member: Member, step: jax.Array, rows: int) -> jax.Array:
+def _keys(member: Member, step: jax.Array, rows: int, of: int = 0) -> jax.Array:
     """One for each of this device's examples in a step, by its place in the whole batch."""
     key = jax.random.fold_in(jax.random.key(member.seed), step)
+    key = jax.random.fold_in(key, of) if of else key
     places = jax.lax.axis_index(AXIS) * rows + jnp.arange(rows)
     return jax.vmap(lambda place: jax.random.fold_in(key, place))(places)
 
 
 def _step(
-    task: Task, member: Member, state: State, x: jax.Array, y: jax.Array
+    task: Task, member: Member, state: State, x: jax.Array, y: jax.Array, rows: jax.Array
 ) -> tuple[State, jax.Array]:
-    loss_fn, optimizer = loss_of(member, task.losses), task.optimizer(member)
+    method, optimizer = task.method(member), task.optimizer(member)
     rest = dict(state.variables)
     params = rest.pop("params")
+    own = jax.tree.map(lambda leaf: leaf[rows], state.samples)
 
-    def objective(params: Any) -> tuple[jax.Array, tuple[jax.Array, dict[str, Any]]]:
+    def objective(params: Any, own: Any) -> tuple[jax.Array, tuple[jax.Array, dict, Any]]:
         variables = {"params": params, **rest}
         (logits, features), updated = task.model.apply(variables, x, train=True, mutable=list(rest))
-        loss = loss_fn(logits, y).mean()
+        views = logits.reshape(method.views, len(y), -1)
+        loss, found = method.objective(views, y, own)
         total = loss
         if task.config.decay == "features":
             squares = jnp.square(features).sum() / len(features)
             total = total + member.feature_decay / 2 * task.num_examples * squares
         if task.config.optimizer == "lbfgs":
             total = total + penalty(params, task.config, member.weight_decay)
-        return total, (loss, updated)
+        return total, (loss, updated, found)
 
-    slope_of = jax.value_and_grad(objective, has_aux=True)
-    (value, (loss, rest)), gradient = slope_of(params)
+    slope_of = jax.value_and_grad(objective, (0, 1), has_aux=True)
+    (value, (loss, rest, found)), (gradient, by_own) = slope_of(params, own)
+    by_own = jax.tree.map(lambda leaf: leaf / jax.lax.axis_size(AXIS), by_own)
+    samples = _replaced(state.samples, rows, method.updated(own, by_own, found))
     value, loss, gradient = jax.lax.pmean((value, loss, gradient), AXIS)
     if task.config.batch_norm == "per_device":
         rest = jax.lax.pmean(rest, AXIS)
     search = {
         "value": value,
         "grad": gradient,
-        "value_fn": _whole(lambda params: objective(params)[0]),
+        "value_fn": _whole(lambda params: objective(params, own)[0]),
     }
     # optax's schedules mix integers and floats, which strict promotion would refuse.
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         updates, opt_state = optimizer.update(gradient, state.opt_state, params, **search)
     variables = {"params": optax.apply_updates(params, updates), **rest}
-    return State(variables, opt_state, state.step + 1), loss
+    return State(variables, opt_state, state.step + 1, samples), loss
+
+
+def _replaced(samples: Any, rows: jax.Array, own: Any) -> Any:
+    """Samples with the rows of all devices' batches replaced."""
+    rows, own = jax.lax.all_gather((rows, own), AXIS, tiled=True)
+    return jax.tree.map(lambda leaf, new: leaf.at[rows].set(new), samples, own)
 
 
 def _whole(objective: Callable[[Any], jax.Array]) -> Callable[[Any], jax.Array]:

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from ncjax.data.augmentation import augment
+from ncjax.data.augmentation import augment, strongly_augmented
 
 keys = jax.random.split(jax.random.key(0), 64)
 images = np.random.default_rng(0).integers(1, 256, (64, 16, 16, 3)).astype(np.uint8)
@@ -35,3 +35,20 @@ def test_an_image_fares_alike_whatever_stands_beside_it():
     np.testing.assert_array_equal(augment(keys, images, "none"), images)
     flat = augment(keys, images[..., 0], "crop_flip")
     np.testing.assert_array_equal(flat, augment(keys, images, "crop_flip")[..., 0])
+
+
+def test_strong_views_are_turned_and_cut_images_each_by_its_own_key():
+    smooth = np.zeros((64, 16, 16, 3), np.uint8)
+    smooth[:, 4:12, 6:10] = 200
+    found = np.asarray(strongly_augmented(keys, smooth))
+    assert found.dtype == np.uint8
+    assert len(np.unique(found.reshape(64, -1), axis=0)) == 64
+    np.testing.assert_array_equal(found[5], strongly_augmented(keys[5:6], smooth[5:6])[0])
+    # A square of half a side has one value, but for what lies beyond the border.
+    constant = [max(np.bincount(image[..., 0].ravel())) for image in found]
+    assert min(constant) >= 16
+    pairs = zip(smooth.reshape(64, -1), found.reshape(64, -1), strict=True)
+    correlation = [np.corrcoef(*pair)[0, 1] for pair in pairs]
+    assert 0.2 < np.mean(correlation) < 0.8
+    grey = strongly_augmented(keys, smooth[..., 0].astype(np.float32) / 255)
+    assert (grey.shape, grey.dtype) == ((64, 16, 16), np.float32)

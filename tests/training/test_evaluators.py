@@ -60,3 +60,29 @@ def test_the_spectrum_evaluator_finds_the_ends_of_the_dense_hessian_of_every_mem
         values = np.linalg.eigvalsh(curvature.hessian_matrix(mean_loss, params))
         found = [row["hessian_smallest"], row["hessian_largest"]]
         np.testing.assert_allclose(found, values[[0, -1]], atol=1e-3 * values[-1])
+
+
+def test_noisy_labels_are_measured_by_both_kinds_of_labels_and_by_what_sop_took_for_wrong():
+    noisy = Corruption("symmetric_others", noise=0.3)
+    names = ("train", "clean", "sop")
+    settings = {"epochs": 30, "batch_size": 64, "weight_decay": 5e-4}
+    config = dataclasses.replace(
+        CONFIG, evaluators=names, corruption=noisy, method="sop", **settings
+    )
+    dataset = data.load("digits").corrupt(noisy)
+    engine = Engine([config, dataclasses.replace(config, seed=1)], dataset, "vmap")
+    state = engine.initial()
+    rows = measure(engine, state)
+    assert all(row["sop_rate"] == 0 for row in rows)
+    for _ in range(config.epochs):
+        state, _ = engine.advance(state)
+    for number, row in enumerate(measure(engine, state)):
+        variables = jax.tree.map(lambda leaf, n=number: leaf[n], dict(state.variables))
+        predicted = np.asarray(engine.task.model.apply(variables, dataset.images)[0]).argmax(1)
+        wrong = dataset.labels != dataset.clean_labels
+        share = (predicted == dataset.labels)[wrong].mean()
+        assert row["memorised"] == pytest.approx(share, abs=1e-3)
+        assert row["clean_nc1_pinv"] != row["nc1_pinv"]
+        assert row["sop_auc"] > 0.9
+        assert 0.2 < row["sop_rate"] < 0.4
+        assert row["clean_accuracy"] > 0.8

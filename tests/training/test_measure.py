@@ -39,6 +39,7 @@ def test_a_sharded_batched_measurement_is_that_of_all_features_at_once(shards, b
         "loss": losses.mse(logits, labels).mean(),
         "accuracy": (logits.argmax(-1) == labels).mean(),
         "clean_accuracy": (logits.argmax(-1) == clean).mean(),
+        "memorised": ((logits.argmax(-1) == labels) & (labels != clean)).mean(),
         "nc4_agreement": samples.nc4_agreement,
         "cosine_margin": samples.cosine_margin.mean(),
     }
