@@ -132,13 +132,13 @@ def loss(
     return cross_entropy + jnp.square(predicted + U - V - onehot).sum(-1)
 
 
-def class_balance(corrected: Float[AnyArray, " K"]) -> jax.Array:
+def class_balance(shares: Float[AnyArray, " K"]) -> jax.Array:
     """Of SOP+: the divergence of the batch's mean from even classes, up to a constant.
 
     Args:
-        corrected: the mean of `corrected` over the batch.
+        shares: the mean of `corrected` over the batch.
     """
-    return -jnp.log(jnp.clip(jnp.asarray(corrected), FLOOR, 1)).mean()
+    return -jnp.log(jnp.clip(jnp.asarray(shares), FLOOR, 1)).mean()
 
 
 def consistency(

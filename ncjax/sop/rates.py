@@ -17,12 +17,11 @@ import math
 from ncjax import checks
 from ncjax.sop.noise import START
 
-SHARE = 1 / 8
-"""Of the epochs, after which v switches on by `suggested`,"""
-FEWEST = 6
-"""but not sooner than this, unless that is beyond half of them."""
-U_RATE = 10 / 64
-"""Of u, over the batch size, there."""
+SOON = 4
+"""Epochs after which v switches on by `suggested`: networks memorise soon after, however long they
+are trained."""
+U_RATE = 100 / 64
+"""Of u, over the batch size, there; both were chosen on digits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +54,7 @@ def activation_epochs(lr_v: float, batch_size: int, scale: float = START) -> flo
 
 
 def suggested(batch_size: int, epochs: int, scale: float = START) -> Rates:
-    """Rates with which v switches on after an eighth of the epochs, or six if there are few.
+    """Rates with which v switches on after four epochs, or half of them if there are fewer than 8.
 
     Args:
         batch_size: B.
@@ -64,8 +63,7 @@ def suggested(batch_size: int, epochs: int, scale: float = START) -> Rates:
     """
     checks.check_count("batch_size", batch_size, 1)
     checks.check_count("epochs", epochs, 1)
-    after = max(SHARE * epochs, min(FEWEST, epochs / 2))
-    growth = -math.log(scale) / after
+    growth = -math.log(scale) / min(SOON, epochs / 2)
     return Rates(u=batch_size * U_RATE, v=batch_size / 4 * math.expm1(growth))
 
 

@@ -21,6 +21,7 @@ NOISE = Noise(
 
 def by_hand(logits, y, u, v, mode):
     """Loss of one sample and its gradients by logits, u and v, a number at a time (float64)."""
+    logits = np.asarray(logits, float)
     p = np.exp(logits - logits.max())
     p /= p.sum()
     U = np.where(np.arange(K) == y, min(u**2, 1), 0)
@@ -51,7 +52,7 @@ def test_loss_and_gradients_are_those_of_a_literal_reading(mode):
 
     found, (by_logits, by_noise) = jax.value_and_grad(total, (0, 1))(LOGITS, NOISE)
     rows = zip(LOGITS, LABELS, NOISE.u[:, 0], NOISE.v, strict=True)
-    expected = [by_hand(*(np.asarray(x, float) for x in row[:1]), *row[1:], mode) for row in rows]
+    expected = [by_hand(*row, mode) for row in rows]
     losses, logits, u, v = (np.stack(x) for x in zip(*expected, strict=True))
     np.testing.assert_allclose(found, losses.sum(), rtol=1e-6)
     np.testing.assert_allclose(by_logits, logits, rtol=1e-5, atol=1e-6)
