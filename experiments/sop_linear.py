@@ -1,8 +1,8 @@
 """SOP of linear models: which low-rank signals and sparse errors it tells apart (2202.14026).
 
 1. The success map: over rank and sparsity, the share of random problems whose errors are found to
-   within 0.1 %, by gradient descent with a number of steps, where gradient flow ends, and by the
-   convex problem that it is to solve as gamma -> 0.
+   within 0.1 %, by gradient descent with a number of steps, where gradient flow ends, where it does
+   from a far smaller start at the same lambda, and by the convex problem of gamma -> 0.
 2. The error against lambda = -log(gamma) / (2 alpha), for several gamma.
 3. The error over the steps of gradient descent, beside the end of gradient flow.
 
@@ -37,6 +37,7 @@ from ncjax.sop import linear
 METHODS = {
     "descent": "SOP, gradient descent",
     "flow": "SOP, end of gradient flow",
+    "tiny": "the same, tiny start",
     "convex": "convex problem",
 }
 FOUND = 1e-3
@@ -52,6 +53,7 @@ class Config:
         seeds: problems of each cell.
         steps: of gradient descent in the map.
         gamma: start of u and v in the map and over the steps.
+        tiny: a second one, for gradient flow alone.
         alpha: ratio of learning rates there.
         weights: lambda of the second panel, at r = 5, k = 10.
         gammas: of the second panel.
@@ -63,6 +65,7 @@ class Config:
     seeds: int
     steps: int
     gamma: float = 1e-8
+    tiny: float = 1e-64
     alpha: float = 10.0
     weights: tuple[float, ...] = tuple(np.geomspace(0.05, 20, 25).tolist())
     gammas: tuple[float, ...] = (1e-1, 1e-2, 1e-4, 1e-8, 1e-16)
@@ -111,7 +114,9 @@ def success(method: str, config: Config) -> pd.DataFrame:
     items = {name: table[name].to_numpy() for name in ("rank", "sparsity")}
     if method == "convex":
         return table.assign(error=_convex_errors(items, config))
-    items |= _settings(len(table), config.gamma, config.alpha)
+    gamma = config.tiny if method == "tiny" else config.gamma
+    alpha = config.alpha * np.log(gamma) / np.log(config.gamma)  # at the same lambda
+    items |= _settings(len(table), gamma, alpha)
     items["steps"] = np.full(len(table), config.steps)
     return table.assign(error=_errors(method, items))
 
@@ -234,8 +239,8 @@ def draw_map(grid: pd.DataFrame, path: Path) -> None:
         for name in METHODS.values()
     }
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.4, 2.9), layout="constrained")
-        axes = figure.subplots(1, 3, sharey=True)
+        figure = Figure(figsize=(9.6, 2.7), layout="constrained")
+        axes = figure.subplots(1, len(METHODS), sharey=True)
         for ax, (name, share) in zip(axes, shares.items(), strict=True):
             shown = ax.pcolormesh(share.columns, share.index, share, cmap="cividis", vmin=0, vmax=1)
             _boundary(ax, shares[METHODS["convex"]])
@@ -253,7 +258,7 @@ def _boundary(ax: Axes, share: pd.DataFrame) -> None:
 def draw_errors(tables: dict[str, pd.DataFrame], path: Path) -> None:
     """Errors against lambda, for several gamma, and against the steps of gradient descent."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.0, 2.9), layout="constrained")
+        figure = Figure(figsize=(8.0, 3.3), layout="constrained")
         left, right = figure.subplots(1, 2)
         table = tables["weights"]
         for number, gamma in enumerate(table["gamma"].unique()):
@@ -265,7 +270,7 @@ def draw_errors(tables: dict[str, pd.DataFrame], path: Path) -> None:
             left.plot(median, label=label, marker=marker, markersize=3, linewidth=1.2, **style)
         left.set(xscale="log", yscale="log", xlabel=r"$\lambda = -\log\gamma / 2\alpha$")
         left.set_ylabel("relative error of s (median)")
-        left.legend(fontsize=7)
+        left.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
         _draw_steps(right, tables["steps"])
         save(figure, path)
 
@@ -287,7 +292,7 @@ def _draw_steps(ax: Axes, table: pd.DataFrame) -> None:
     )
     ax.set(xscale="log", yscale="log", xlabel="steps of gradient descent")
     ax.set_ylabel("relative error of s")
-    ax.legend(fontsize=7)
+    ax.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
 
 
 if __name__ == "__main__":

@@ -73,12 +73,29 @@ def train(
         writers: where measurements go besides metrics.jsonl.
     """
     print(f"writing to {run}")
+    if config.method == "sop":
+        print(config.sop_activation)
     table = training.train(config, run, backend=backend, writers=writers)
     columns = ["epoch", "loss", "accuracy", "test_accuracy", "nc1_pinv", "nc2_means"]
-    columns += ["nc3_self_duality", "nc4_agreement"]
+    columns += ["nc3_self_duality", "nc4_agreement", "clean_accuracy", "memorised", "sop_rate"]
     kept = [name for name in columns if name in table]
     print(table[kept].tail(5).to_string(index=False, float_format="{:.4g}".format))
     for figure in plots.training_figures({config.loss: run}, run / "figures"):
+        print(f"figure: {figure}")
+    if config.method == "sop":
+        _report_issues(run, config)
+
+
+def _report_issues(run: Path, config: training.TrainConfig) -> None:
+    issues = pd.read_csv(run / training.ISSUES)
+    dataset = data.load(config.dataset).corrupt(config.corruption)
+    print(
+        f"labels that look wrong: {issues['wrong'].mean():.1%}, listed in {run / training.ISSUES}"
+    )
+    print(issues.head(5).to_string(index=False, float_format="{:.4g}".format))
+    if dataset.images.ndim >= 3:
+        figure = run / "figures" / "label_issues.png"
+        plots.label_issues(issues, dataset.images, figure)
         print(f"figure: {figure}")
 
 

@@ -16,6 +16,7 @@ the same geometry):
 poly-1             :math:`-\log p_y + \epsilon (1 - p_y)`
 squared hinge      :math:`\sum_{j \ne y} \max(0, m - (z_y - z_j))^2`
 logit norm         cross entropy of :math:`z / (||z|| T)`
+generalised CE     :math:`(1 - p_y^q) / q`
 =================  ================================================================================
 
 The mean over examples is the caller's. Every loss is finite, with finite gradients, at extreme
@@ -204,6 +205,28 @@ def logit_norm(logits: Logits, labels: Labels, temperature: Scalar = 0.1) -> Val
     return jax.nn.softplus(_log_odds_against(scaled / (length * temperature), labels))
 
 
+def generalized_cross_entropy(logits: Logits, labels: Labels, power: Scalar = 0.7) -> Values:
+    r"""Generalised cross entropy :math:`(1 - p_y^q) / q` (Zhang and Sabuncu 2018, 1805.07836).
+
+    Between cross entropy (q to 0) and :math:`1 - p_y` (q = 1), which noisy labels mislead less: an
+    example that the network is sure to be something else has next to no slope.
+
+    Args:
+        logits: `[..., K]`.
+        labels: integers in 0 .. K-1, `[...]`.
+        power: q in (0, 1]; the default is the one commonly used with noisy labels.
+
+    Returns:
+        One value per example, `[...]`.
+
+    Raises:
+        InputError: as `cross_entropy`, or `power` is outside (0, 1].
+    """
+    _check_hyperparameter("power", power)
+    against = _log_odds_against(*_checked(logits, labels))
+    return -jnp.expm1(-power * jax.nn.softplus(against)) / power
+
+
 LOSSES: dict[str, Loss] = {
     "cross_entropy": cross_entropy,
     "label_smoothing": label_smoothing,
@@ -212,6 +235,7 @@ LOSSES: dict[str, Loss] = {
     "poly1": poly1,
     "squared_hinge": squared_hinge,
     "logit_norm": logit_norm,
+    "generalized_cross_entropy": generalized_cross_entropy,
 }
 
 
@@ -224,6 +248,7 @@ _RANGES = {
     "target": (0.0, False, math.inf),
     "margin": (0.0, False, math.inf),
     "temperature": (0.0, False, math.inf),
+    "power": (0.0, False, math.nextafter(1.0, 2.0)),
 }
 
 

@@ -242,6 +242,36 @@ def _density(ax: Axes, name: str, block: Mapping[str, Any]) -> None:
     ax.set_title(f"{name}: {block['parameters']:,} parameters", loc="left")
 
 
+def label_issues(
+    table: pd.DataFrame, images: np.ndarray, path: Path, *, shown: int = 24, names: Any = None
+) -> None:
+    """The images whose labels are the most suspicious.
+
+    Args:
+        table: from `ncjax.sop.label_issues`, the most suspicious first; a column `row`, where there
+            is one, says which image a sample is.
+        images: `[N, H, W]` or `[N, H, W, C]`, uint8, or floats that are scaled to what is shown.
+        path: where the PNG goes.
+        shown: how many.
+        names: of the classes; numbers if None.
+    """
+    rows = table.head(shown)
+    columns = 8
+    lines = -(-len(rows) // columns)
+    name = (lambda k: f"{k}") if names is None else (lambda k: names[k])
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.0, 1.25 * lines + 0.4), layout="constrained")
+        axes = figure.subplots(lines, columns, squeeze=False).ravel()
+        for ax in axes:
+            ax.set_axis_off()
+        for ax, issue in zip(axes, rows.to_dict("records"), strict=False):
+            image = np.squeeze(images[issue.get("row", issue["sample"])])
+            ax.imshow(image, cmap="gray")
+            ax.set_title(f"{name(issue['given'])} → {name(issue['suggested'])}", fontsize=8)
+        figure.suptitle("labels: given → suggested", fontsize=9)
+        save(figure, path)
+
+
 def training_figures(folders: Mapping[str, Path], target: Path) -> list[Path]:
     """The curves and Gram matrices of finished training runs.
 

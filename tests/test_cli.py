@@ -39,6 +39,15 @@ def test_train_prints_metrics_and_draws_figures(capsys, tmp_path):
     assert (tmp_path / "there" / "figures" / "collapse_curves.png").exists()
 
 
+def test_train_with_sop_says_when_it_switches_on_and_lists_suspicious_labels(capsys, tmp_path):
+    command = "train --method sop --epochs 3 --widths 8 --run noisy --evaluators train sop"
+    cli.main([*command.split(), "--corruption.labels", "symmetric", "--corruption.noise", "0.4"])
+    shown = capsys.readouterr().out
+    assert "v switches on after about 1.5 of 3 epochs" in shown
+    assert "labels that look wrong" in shown
+    assert (tmp_path / "noisy" / "figures" / "label_issues.png").exists()
+
+
 def test_measure_prints_every_measure_and_writes_beside_the_file(capsys, tmp_path):
     labels = np.repeat(np.arange(3), 4)
     np.savez("net.npz", features=np.eye(3)[labels], labels=labels, W=np.eye(3))

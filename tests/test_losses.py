@@ -19,6 +19,8 @@ CASES = [
     ("poly1", {"epsilon": 2.0}),
     ("squared_hinge", {"margin": 1.5}),
     ("logit_norm", {"temperature": 0.5}),
+    ("generalized_cross_entropy", {"power": 0.7}),
+    ("generalized_cross_entropy", {"power": 1.0}),
 ]
 
 
@@ -38,6 +40,8 @@ def reference(name: str, logits: np.ndarray, label: int, hp: dict[str, float]) -
     if name == "logit_norm":
         unit = logits / np.linalg.norm(logits) / hp["temperature"]
         return -scipy.special.log_softmax(unit)[label]
+    if name == "generalized_cross_entropy":
+        return (1 - np.exp(log_p[label]) ** hp["power"]) / hp["power"]
     if name == "focal":
         return -((1 - np.exp(log_p[label])) ** hp["gamma"]) * log_p[label]
     weight = np.where(one_hot == 1, hp.get("scale", 1.0), 1.0)
@@ -148,6 +152,7 @@ def test_a_registered_loss_is_known_by_its_name_and_no_name_is_taken_twice(monke
         (lambda: losses.poly1(jnp.zeros(3), 0, epsilon=-1.5), "`epsilon`.*at least -1"),
         (lambda: losses.squared_hinge(jnp.zeros(3), 0, margin=0.0), "`margin`"),
         (lambda: losses.logit_norm(jnp.zeros(3), 0, temperature=0.0), "`temperature`"),
+        (lambda: losses.generalized_cross_entropy(jnp.zeros(3), 0, power=1.1), "`power`"),
     ],
 )
 @pytest.mark.usefixtures("no_type_checks")

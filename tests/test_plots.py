@@ -38,6 +38,16 @@ def test_collapse_curves_bear_missing_values(tmp_path):
     assert_is_a_figure(tmp_path / "curves.png")
 
 
+def test_suspicious_images_are_shown_with_their_labels(tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (6, 5, 5, 3)).astype(np.uint8)
+    table = pd.DataFrame(
+        {"sample": [30, 10], "row": [3, 1], "given": [0, 1], "suggested": [1, 1], "wrong": True}
+    )
+    for names in (None, ("cat", "dog")):
+        plots.label_issues(table, images, tmp_path / "issues.png", names=names)
+        assert_is_a_figure(tmp_path / "issues.png")
+
+
 @pytest.mark.parametrize("with_classifier", [True, False])
 def test_geometry_of_means_classifier_and_margins(tmp_path, with_classifier):
     rng = np.random.default_rng(0)

@@ -32,6 +32,7 @@ class Corruption:
         imbalance: of an exponential long tail, largest class over smallest: class k keeps
             imbalance^(-k / (K - 1)) of its examples.
         per_class: at most so many examples of each class, before the long tail; all if None.
+        validation: so many examples of each class are taken out first, with their true labels.
         seed: of all of it.
     """
 
@@ -39,6 +40,7 @@ class Corruption:
     noise: float = 0.0
     imbalance: float = 1.0
     per_class: int | None = None
+    validation: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -49,7 +51,8 @@ class Corruption:
         checks.check_range("imbalance", self.imbalance, 1.0)
         if self.per_class is not None:
             checks.check_count("per_class", self.per_class, 1)
-        checks.check_count("seed", self.seed, 0)
+        for name in ("validation", "seed"):
+            checks.check_count(name, getattr(self, name), 0)
 
     def corrupted(self, labels: np.ndarray, num_classes: int, dataset: str = "") -> np.ndarray:
         """The labels `[N]` that are given in place of the true ones.
@@ -83,13 +86,32 @@ class Corruption:
             labels: true labels, int `[N]`.
             num_classes: K.
         """
+        rest = np.setdiff1d(np.arange(len(labels)), self.held_out(labels, num_classes))
         if self.per_class is None and self.imbalance == 1:
-            return np.arange(len(labels))
+            return rest
         rank = np.random.default_rng([self.seed, 1]).permutation(len(labels))
         rows = []
         for k in range(num_classes):
-            members = np.flatnonzero(labels == k)
+            members = rest[labels[rest] == k]
             size = min(len(members), self.per_class or len(members))
             size = max(1, round(size * self.imbalance ** (-k / (num_classes - 1))))
             rows.append(members[np.argsort(rank[members])[:size]])
         return np.sort(np.concatenate(rows))
+
+    def held_out(self, labels: np.ndarray, num_classes: int) -> np.ndarray:
+        """The rows that validation takes, in their order.
+
+        Args:
+            labels: true labels, int `[N]`.
+            num_classes: K.
+
+        Raises:
+            InputError: a class would be left without examples.
+        """
+        order = np.random.default_rng([self.seed, 2]).permutation(len(labels))
+        members = [order[labels[order] == k] for k in range(num_classes)]
+        least = min(map(len, members))
+        if self.validation >= least:
+            accepted = f"less than the {least} examples of the smallest class"
+            raise checks.reject("validation", self.validation, accepted)
+        return np.sort(np.concatenate([rows[: self.validation] for rows in members]))

@@ -29,6 +29,10 @@ class Dataset:
         clean_labels: the same before they were corrupted.
         test_images: like `images`, `[M, ...]`; M may be 0.
         test_labels: int32 `[M]`.
+        validation_images: like `images`, set aside by a corruption; None if none are.
+        validation_labels: their true labels.
+        kept: of each training image its number in the set as it was loaded, int `[N]`; None if all
+            are there.
         mean: of each channel of uint8 images over 255, over the whole training set.
         deviation: their standard deviation.
     """
@@ -42,12 +46,17 @@ class Dataset:
     test_labels: np.ndarray
     mean: tuple[float, ...] = (0.0,)
     deviation: tuple[float, ...] = (1.0,)
+    validation_images: np.ndarray | None = None
+    validation_labels: np.ndarray | None = None
+    kept: np.ndarray | None = None
 
     @property
     def fingerprint(self) -> str:
         """A hash of all arrays: a run is continued on the data it began with, or not at all."""
         digest = hashlib.sha256()
-        arrays = (self.images, self.labels, self.clean_labels, self.test_images, self.test_labels)
+        arrays = [self.images, self.labels, self.clean_labels, self.test_images, self.test_labels]
+        if self.validation_images is not None:
+            arrays += [self.validation_images, self.validation_labels]
         for array in arrays:
             digest.update(f"{array.shape} {array.dtype}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -72,6 +81,11 @@ class Dataset:
         """The share of training labels that are not the true ones."""
         return float(np.mean(self.labels != self.clean_labels))
 
+    @property
+    def numbers(self) -> np.ndarray:
+        """Of each training image its number in the set as it was loaded, int `[N]`."""
+        return np.arange(len(self.labels)) if self.kept is None else self.kept
+
     def corrupt(self, corruption: Corruption) -> Dataset:
         """The data set with its training set corrupted.
 
@@ -88,7 +102,14 @@ class Dataset:
         images = self.images if len(rows) == len(labels) else self.images[rows]
         clean = self.labels[rows]
         labels = clean if corruption.labels == "clean" else labels[rows]
-        return dataclasses.replace(self, images=images, labels=labels, clean_labels=clean)
+        found = dataclasses.replace(
+            self, images=images, labels=labels, clean_labels=clean, kept=rows
+        )
+        if not corruption.validation:
+            return found
+        held = corruption.held_out(self.labels, self.num_classes)
+        parts = {"validation_images": self.images[held], "validation_labels": self.labels[held]}
+        return dataclasses.replace(found, **parts)
 
 
 def load(name: str, data_dir: Path | str | None = None) -> Dataset:

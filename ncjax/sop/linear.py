@@ -2,7 +2,8 @@ r"""SOP of a linear model: where it ends, exactly (2202.14026, its theoretical p
 
 Labels y = J theta* + s*, with J of low rank and s* sparse, are fitted by gradient descent on
 
-$$ \tfrac12 \|J\theta + u \odot u - v \odot v - y\|^2, \qquad \theta_0 = 0,\; u_0 = v_0 = \gamma 1, $$
+$$ \tfrac12 \|J\theta + u \odot u - v \odot v - y\|^2, \qquad
+   \theta_0 = 0,\; u_0 = v_0 = \gamma 1, $$
 
 with step $\tau$ for theta and $\alpha\tau$ for u and v (`descend`). As $\gamma \to 0$ it ends at
 
@@ -228,7 +229,7 @@ def convex_solution(J: np.ndarray, y: np.ndarray, weight: float) -> Recovery:
         Its theta and s.
     """
     solver = LinearSVR(
-        epsilon=0.0, C=weight, fit_intercept=False, tol=1e-10, max_iter=1_000_000, random_state=0
+        epsilon=0.0, C=weight, fit_intercept=False, tol=1e-9, max_iter=10_000_000, random_state=0
     )
     theta = solver.fit(J, y).coef_
     return _recovery(J, y, jnp.asarray(theta), jnp.asarray(y - J @ theta))

@@ -45,7 +45,12 @@ class Noise:
     v: Float[AnyArray, "N K"]
 
     def rows(self, chosen: Integer[AnyArray, " B"]) -> Noise:
-        """Those of some samples."""
+        """Those of some samples.
+
+        Raises:
+            InputError: row numbers that there are none of.
+        """
+        checks.check_range("chosen", chosen, 0, len(self.v))
         return jax.tree.map(lambda leaf: leaf[chosen], self)
 
 

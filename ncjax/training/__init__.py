@@ -4,6 +4,7 @@ from ncjax.training.config import TrainConfig as TrainConfig
 from ncjax.training.engine import Engine as Engine
 from ncjax.training.evaluators import EVALUATORS as EVALUATORS
 from ncjax.training.evaluators import register_evaluator as register_evaluator
+from ncjax.training.loop import ISSUES as ISSUES
 from ncjax.training.loop import measure as measure
 from ncjax.training.loop import train as train
 from ncjax.training.loop import train_ensemble as train_ensemble

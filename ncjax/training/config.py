@@ -175,6 +175,16 @@ class TrainConfig:
         given = {name: rate for name, rate in given.items() if rate is not None}
         return dataclasses.replace(default, **given)
 
+    @property
+    def sop_activation(self) -> str:
+        """When SOP's v switches on, in words."""
+        rates = self.sop_rates
+        after = sop.activation_epochs(rates.v, self.batch_size)
+        return (
+            f"SOP: with lr_v {rates.v:.4g} (lr_u {rates.u:.4g}) and batches of {self.batch_size}, "
+            f"v switches on after about {after:.1f} of {self.epochs} epochs"
+        )
+
     def measured(self, epoch: int) -> bool:
         """Whether the network is measured after this epoch (counted from 1)."""
         early = epoch < self.measure_every and epoch & (epoch - 1) == 0

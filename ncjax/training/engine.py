@@ -17,7 +17,7 @@ from ncjax.training import members, steps
 from ncjax.training.config import TrainConfig
 from ncjax.training.measure import make_layers, make_measure
 
-Part = Literal["train", "clean", "test"]
+Part = Literal["train", "clean", "validation", "test"]
 STEPS_AT_ONCE = 200
 """Most steps in one call of the device: their dispatch costs nothing, and progress still shows."""
 
@@ -55,7 +55,7 @@ class Engine:
             model=config.model(dataset.num_classes, parallel.AXIS, models.fastest()),
             losses=members.loss_names(self.configs),
             inputs=dataset.inputs,
-            num_examples=len(dataset.labels),
+            numbers=dataset.numbers,
             confusion=_confusion(dataset) if config.method == "forward" else None,
         )
         own = [members.member_of(one, self.configs) for one in self.configs]
@@ -132,6 +132,13 @@ class Engine:
             rows[:, low - start : high - start] = of_epoch[:, low - first : high - first]
         return rows
 
+    def of_members(self, tree: Any) -> list[Any]:
+        """What a state holds of each member, on the host."""
+        whole = jax.device_get(tree)
+        if not self._many:
+            return [whole]
+        return [jax.tree.map(lambda leaf, n=n: leaf[n], whole) for n in range(len(self.configs))]
+
     def collapse(
         self, state: steps.State, part: Part = "train"
     ) -> tuple[dict[str, np.ndarray], ClassMoments]:
@@ -140,7 +147,7 @@ class Engine:
         Args:
             state: to measure.
             part: "train", by the labels that are given; "clean", the same images by the true ones;
-                or "test".
+                "validation" or "test".
         """
         row, moments = self._measures["collapse"](self._member, state.variables, *self._parts(part))
         return jax.device_get(row), moments
@@ -157,6 +164,7 @@ class Engine:
             arrays = {
                 "train": (d.images, d.labels, d.clean_labels),
                 "clean": (d.images, d.clean_labels, d.clean_labels),
+                "validation": (d.validation_images, d.validation_labels, d.validation_labels),
                 "test": (d.test_images, d.test_labels, d.test_labels),
             }[part]
             size = 1024 if self.configs[0].network == "mlp" else 256

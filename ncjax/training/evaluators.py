@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from ncjax import checks, curvature, losses, sop
-from ncjax.training.engine import Engine
+from ncjax.training.engine import Engine, Part
 from ncjax.training.steps import State
 from ncjax.types import AnyArray
 
@@ -39,8 +39,19 @@ def on_test(engine: Engine, state: State) -> Mapping[str, AnyArray]:
     """The same on the test set under `test_...`; nothing if there is none."""
     if len(engine.dataset.test_labels) == 0:
         return {}
-    row = _without(engine.collapse(state, "test")[0], *_OF_NOISE)
-    return {f"test_{name}": value for name, value in row.items()}
+    return _under_name(engine, state, "test")
+
+
+def on_validation(engine: Engine, state: State) -> Mapping[str, AnyArray]:
+    """The same on images that were set aside (`Corruption.validation`), `validation_...`."""
+    if engine.dataset.validation_labels is None:
+        return {}
+    return _under_name(engine, state, "validation")
+
+
+def _under_name(engine: Engine, state: State, part: Part) -> dict[str, AnyArray]:
+    row = _without(engine.collapse(state, part)[0], *_OF_NOISE)
+    return {f"{part}_{name}": value for name, value in row.items()}
 
 
 def on_clean(engine: Engine, state: State) -> Mapping[str, AnyArray]:
@@ -57,10 +68,7 @@ def on_sop(engine: Engine, state: State) -> Mapping[str, AnyArray]:
     """
     if engine.configs[0].method != "sop":
         return {}
-    members = [jax.device_get(state.samples)]
-    if len(engine.configs) > 1:
-        members = [jax.tree.map(lambda x, n=n: x[n], *members) for n in range(len(engine.configs))]
-    rows = [_sop_row(noise, engine) for noise in members]
+    rows = [_sop_row(noise, engine) for noise in engine.of_members(state.samples)]
     return {name: np.squeeze([row[name] for row in rows]) for name in rows[0]}
 
 
@@ -135,6 +143,7 @@ def _mean_loss(engine: Engine, number: int) -> Callable[..., jax.Array]:
 EVALUATORS: dict[str, Evaluator] = {
     "train": on_train,
     "test": on_test,
+    "validation": on_validation,
     "clean": on_clean,
     "sop": on_sop,
     "layers": on_layers,

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from jax.experimental import multihost_utils
 
-from ncjax import checks, data, models, parallel, progress, runs
+from ncjax import checks, data, models, parallel, progress, runs, sop
 from ncjax.training.checkpoints import Checkpoints
 from ncjax.training.config import TrainConfig
 from ncjax.training.engine import STEPS_AT_ONCE, Engine
@@ -26,6 +26,7 @@ from ncjax.training.writers import Write, writers_of
 
 SECONDS_BETWEEN_CHECKPOINTS = 600.0
 COLLAPSE = "collapse.npz"
+ISSUES = "label_issues.csv"
 
 
 def train(
@@ -45,7 +46,9 @@ def train(
     Args:
         config: what to train.
         run: the folder: `config.json`, `metrics.jsonl` (a row per measured epoch), `checkpoints/`,
-            `snapshots/` if asked for and, at the end, `collapse.npz` (class means, counts, W, b).
+            `snapshots/` if asked for and, at the end, `collapse.npz` (class means, counts, W, b)
+            and, with method "sop", `label_issues.csv` (`ncjax.sop.label_issues`, its samples by
+            their number in the data set as it was loaded, with their `row` in the training set).
         backend: "pmap", "shard_map" or "vmap" (`ncjax.parallel`); they agree up to rounding.
         devices: to train on; those of all processes if None.
         writers: where measurements go too: "csv", "tensorboard" (the extra of that name).
@@ -146,6 +149,8 @@ def _run(engine: Engine, run: Path, writers: Sequence[str], show_progress: bool)
                     saved = time.monotonic()
                 if interrupted:
                     raise KeyboardInterrupt(f"saved after step {done}; run again to go on")
+    if config.method == "sop":
+        _write_issues(run, engine, state)
     _write_collapse(run, engine, state)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("written")
@@ -252,6 +257,19 @@ def _interruptible() -> Iterator[list[int]]:
     finally:
         for one, handler in zip(signals, before, strict=True):
             signal.signal(one, handler)
+
+
+def _write_issues(run: Path, engine: Engine, state: State) -> None:
+    """What SOP takes for wrong labels; with a column for the member of an ensemble."""
+    if jax.process_index() != 0:
+        return
+    labels, numbers = engine.dataset.labels, engine.dataset.numbers
+    tables = []
+    for number, noise in enumerate(engine.of_members(state.samples)):
+        table = sop.label_issues(noise, labels).rename(columns={"sample": "row"})
+        table.insert(0, "sample", numbers[table["row"]])
+        tables.append(table.assign(member=number) if len(engine.configs) > 1 else table)
+    runs.write_atomically(run / ISSUES, pd.concat(tables).to_csv(index=False))
 
 
 def _write_collapse(run: Path, engine: Engine, state: State) -> None:

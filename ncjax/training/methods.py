@@ -74,7 +74,7 @@ class Method:
 
     Attributes:
         views: of each image: the plain one, and a strongly augmented one if 2.
-        init: `(key, N, K) -> samples`, what is kept of all samples at the start.
+        init: `(key, numbers [N], K) -> samples`, what is kept of all samples at the start.
         objective: `(logits [views, B, K], labels [B], own) -> (value, found)` of a batch and the
             rows that are its own.
         updated: `(own, slopes, found) -> own`, with the gradient of the whole batch's mean by
@@ -82,7 +82,7 @@ class Method:
     """
 
     views: int
-    init: Callable[[jax.Array, int, int], Any]
+    init: Callable[[jax.Array, np.ndarray, int], Any]
     objective: Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
     updated: Callable[[Any, Any, Any], Any]
 
@@ -110,7 +110,7 @@ def sparse_over_parameterisation(config: SOPConfig, rates: sop.Rates) -> Method:
 
     return Method(
         views=2 if config.consistency else 1,
-        init=sop.init,
+        init=lambda key, numbers, K: sop.init(key, int(numbers.max()) + 1, K).rows(numbers),
         objective=objective,
         updated=lambda own, slopes, _: noise.updated(own, slopes, rates.u, rates.v),
     )
@@ -129,7 +129,7 @@ def early_learning(config: ELRConfig) -> Method:
 
     return Method(
         views=1,
-        init=lambda _, N, K: jnp.zeros((N, K), jnp.float32),
+        init=lambda _, numbers, K: jnp.zeros((len(numbers), K), jnp.float32),
         objective=objective,
         updated=lambda _own, _slopes, found: found,
     )

@@ -50,7 +50,8 @@ class Task:
         model: returns `(logits, features)`; shares batch statistics over `AXIS` if it shares any.
         losses: names of the members' losses.
         inputs: what the network sees of images (`Dataset.inputs`).
-        num_examples: N.
+        numbers: of the training examples in the set as it was loaded, int `[N]`; what is kept of
+            an example starts alike in whatever subset it is.
         confusion: of true and given labels, `[K, K]`, for forward correction.
     """
 
@@ -58,8 +59,13 @@ class Task:
     model: nn.Module
     losses: tuple[str, ...]
     inputs: Callable[[Any], Any]
-    num_examples: int
+    numbers: np.ndarray
     confusion: np.ndarray | None = None
+
+    @property
+    def num_examples(self) -> int:
+        """N."""
+        return len(self.numbers)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -97,7 +103,7 @@ def init_state(task: Task, member: Member, example: AnyArray) -> State:
     with jax.numpy_dtype_promotion("standard"):
         opt_state = task.optimizer(member).init(variables["params"])
     of_samples = jax.random.fold_in(key, 1)
-    samples = task.method(member).init(of_samples, task.num_examples, task.model.num_classes)
+    samples = task.method(member).init(of_samples, task.numbers, task.model.num_classes)
     return State(variables, opt_state, jnp.zeros((), jnp.int32), samples)
 
 

@@ -61,6 +61,26 @@ def test_an_example_keeps_its_noise_and_subsets_are_nested_whatever_else_is_aske
     assert len({digits.fingerprint, noisy.fingerprint, other.fingerprint}) == 3
 
 
+def test_validation_is_taken_out_with_true_labels_and_the_rest_keeps_its_numbers():
+    digits = data.load("digits")
+    noisy = digits.corrupt(Corruption("symmetric", noise=0.5))
+    found = digits.corrupt(Corruption("symmetric", noise=0.5, per_class=30, validation=7))
+    assert np.bincount(found.validation_labels).tolist() == [7] * 10
+    assert np.bincount(found.clean_labels).tolist() == [30] * 10
+    np.testing.assert_array_equal(found.images, digits.images[found.numbers])
+    np.testing.assert_array_equal(found.labels, noisy.labels[found.numbers])
+    held = {image.tobytes(): y for image, y in zip(digits.images, digits.labels, strict=True)}
+    pairs = zip(found.validation_images, found.validation_labels, strict=True)
+    assert all(held[image.tobytes()] == y for image, y in pairs)
+    trained = {image.tobytes() for image in found.images}
+    assert not any(image.tobytes() in trained for image in found.validation_images)
+    np.testing.assert_array_equal(digits.numbers, np.arange(1437))
+    other = digits.corrupt(Corruption("symmetric", noise=0.5, per_class=30, validation=8))
+    assert other.fingerprint != found.fingerprint
+    with pytest.raises(InputError, match="`validation`: got 139"):
+        digits.corrupt(Corruption(validation=139))
+
+
 @pytest.mark.usefixtures("no_type_checks")
 @pytest.mark.parametrize(
     ("settings", "message"),
@@ -69,6 +89,7 @@ def test_an_example_keeps_its_noise_and_subsets_are_nested_whatever_else_is_aske
         ({"noise": 1.5}, "`noise`"),
         ({"imbalance": 0.5}, "`imbalance`.*at least 1"),
         ({"per_class": 0}, "`per_class`"),
+        ({"validation": -1}, "`validation`"),
     ],
 )
 def test_unfit_settings_are_refused(settings, message):

@@ -128,3 +128,10 @@ def test_unfit_input_is_refused(changed, message):
     arguments = {"logits": LOGITS, "labels": LABELS, "noise": NOISE} | changed
     with pytest.raises(InputError, match=message):
         sop.loss(**arguments)
+
+
+def test_there_are_no_rows_of_samples_out_of_range():
+    np.testing.assert_array_equal(NOISE.rows(np.array([2, 0])).v, NOISE.v[[2, 0]])
+    for wrong in (-1, B):
+        with pytest.raises(InputError, match="`chosen`"):
+            NOISE.rows(np.array([0, wrong]))

@@ -22,14 +22,14 @@ PLAIN = TrainConfig(
 )
 
 
-def advanced(config, shards=1, count=2, confusion=None, images=images):
+def advanced(config, shards=1, count=2, confusion=None, images=images, numbers=None):
     """State before and after some steps."""
     task = steps.Task(
         config=config,
         model=config.model(3, AXIS),
         losses=(config.loss,),
         inputs=lambda x: 2 * x,
-        num_examples=12,
+        numbers=np.arange(12) if numbers is None else numbers,
         confusion=confusion,
     )
     member = member_of(config, [config])

@@ -6,11 +6,13 @@ import sys
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from ncjax import runs
+from ncjax import data, runs
 from ncjax.checks import InputError
-from ncjax.training import Engine, load_run, train, train_ensemble
+from ncjax.data import Corruption
+from ncjax.training import ISSUES, Engine, load_run, train, train_ensemble
 from tests.plugin import ROOT
 from tests.training.conftest import CONFIG
 
@@ -166,3 +168,18 @@ def test_an_interrupted_run_saves_and_goes_on_bit_for_bit_even_from_a_damaged_ch
     np.testing.assert_allclose(values.mean(), row["loss"], rtol=1e-4)
     table = runs.read_metrics(tmp_path / "whole")
     assert (table["clean_accuracy"] != table["accuracy"]).any()
+
+
+def test_sop_lists_suspicious_labels_by_their_numbers_in_the_whole_set(tmp_path):
+    noisy = Corruption("symmetric_others", noise=0.3, per_class=60)
+    config = dataclasses.replace(
+        CONFIG, method="sop", corruption=noisy, epochs=12, batch_size=60, evaluators=("train",)
+    )
+    train(config, tmp_path / "run", show_progress=False)
+    issues = pd.read_csv(tmp_path / "run" / ISSUES)
+    whole = data.load("digits").corrupt(dataclasses.replace(noisy, per_class=None))
+    np.testing.assert_array_equal(whole.labels[issues["sample"]], issues["given"])
+    wrong = (whole.labels != whole.clean_labels)[issues["sample"]]
+    assert wrong[:50].mean() > 0.9 > 0.2 > wrong[-300:].mean()
+    found = issues[issues["wrong"]]
+    assert (found["suggested"] == whole.clean_labels[found["sample"]]).mean() > 0.6

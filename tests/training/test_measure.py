@@ -12,7 +12,7 @@ from ncjax.training.steps import Task
 config = TrainConfig(loss="mse", widths=(5, 6))
 member = member_of(config, [config])
 model = models.MLP(3, widths=(5, 6))
-task = Task(config, model, ("mse",), inputs=lambda x: 2 * x, num_examples=23)
+task = Task(config, model, ("mse",), inputs=lambda x: 2 * x, numbers=np.arange(23))
 rng = np.random.default_rng(0)
 images, labels = rng.normal(size=(23, 4)).astype(np.float32), np.arange(23) % 3
 clean = np.where(np.arange(23) < 6, (labels + 1) % 3, labels)

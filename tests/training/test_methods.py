@@ -65,6 +65,14 @@ def test_a_strong_view_is_held_to_the_plain_one_on_any_number_of_shards():
     assert np.abs(kernels[0] - kernels[1]).max() > 1e-3
 
 
+def test_a_sample_starts_alike_in_any_subset():
+    numbers = np.random.default_rng(0).permutation(40)[:12]
+    of_all, _, _, _ = advanced(SOP, count=0, numbers=np.arange(40))
+    of_some, _, _, _ = advanced(SOP, count=0, numbers=numbers)
+    np.testing.assert_array_equal(of_some.samples.v, of_all.samples.v[numbers])
+    np.testing.assert_array_equal(of_some.samples.u, of_all.samples.u[numbers])
+
+
 def test_samples_out_of_the_batch_stay_as_they_are():
     state, after, _, rows = advanced(SOP, count=1)
     others = np.setdiff1d(np.arange(12), rows[0, 0])

@@ -53,13 +53,14 @@ def test_two_processes_of_two_devices_train_like_one(tmp_path):
 
 def test_a_state_saved_on_four_devices_goes_on_on_one(on_devices):
     script = """
-import jax, numpy as np, pathlib, tempfile
+import dataclasses, jax, numpy as np, pathlib, tempfile
 from ncjax import data
 from ncjax.training import Engine
 from ncjax.training.checkpoints import Checkpoints
 from tests.training.conftest import CONFIG
 
 dataset = data.load("digits")
+CONFIG = dataclasses.replace(CONFIG, method="sop", sop={"lr_v": 300.0, "inert": True})
 folder = pathlib.Path(tempfile.mkdtemp())
 four = Engine(CONFIG, dataset, "pmap", jax.devices())
 state, _ = four.advance(four.initial())
@@ -73,6 +74,9 @@ for _ in range(2):
     restored, loss = one.advance(restored)
     state, expected = four.advance(state)
 np.testing.assert_allclose(loss, expected, rtol=1e-3)
+grown = np.abs(np.asarray(state.samples.v)) > 1e-7
+assert grown.mean() > 0.01
+np.testing.assert_allclose(restored.samples.v, state.samples.v, rtol=2e-2)
 print("agreed")
 """
     assert on_devices(script).strip() == "agreed"
