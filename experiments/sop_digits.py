@@ -104,7 +104,7 @@ def _by_cleanlab(dataset: data.Dataset, widths: tuple[int, ...]) -> tuple[np.nda
     net = MLPClassifier(widths, early_stopping=True, random_state=0)
     p = cross_val_predict(net, x, dataset.labels, method="predict_proba")
     quality = get_label_quality_scores(dataset.labels, p)
-    return 1 - quality, find_label_issues(dataset.labels, p)
+    return 1 - quality, find_label_issues(dataset.labels, p, n_jobs=1)
 
 
 if __name__ == "__main__":
