@@ -33,7 +33,7 @@ BASES = {
     "cpu": TrainConfig(
         dataset="fashion_mnist",
         corruption=Corruption(validation=100, per_class=500),
-        widths=(512, 512),
+        widths=(256, 256),
         epochs=80,
         batch_size=128,
         learning_rate=0.02,

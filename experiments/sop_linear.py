@@ -160,12 +160,17 @@ def _errors(
 ) -> np.ndarray:
     """Of each item; problems are numbered by the item, or as told."""
     solve = _solver(method, int(items["rank"].max()))
-    settings = {"key": jax.random.key(0), "ids": problems, "together": _together(), "chunk": 400}
+    settings = {
+        "key": jax.random.key(0),
+        "ids": problems,
+        "together": solved_together(),
+        "chunk": 400,
+    }
     return parallel.sweep(solve, items, **settings)
 
 
-def _together() -> int | None:
-    """Small matrices of a few problems fill a core's vector registers; an accelerator takes all."""
+def solved_together() -> int | None:
+    """For `parallel.sweep`: a few problems fill a core's registers; an accelerator takes all."""
     return 4 if parallel.together_for_loops() else None
 
 

@@ -76,15 +76,15 @@ def main(sections: tuple[Section, ...] = ALL, out: Path = Path("runs/bench_train
     print(f"\n{environment}; written: {out}")
 
 
-def images() -> data.Dataset:
-    """Fashion-MNIST, 10,000 of it, or random images of its shape."""
+def images(per_class: int = 1000) -> data.Dataset:
+    """Fashion-MNIST, 10,000 of it unless told otherwise, or random images of its shape."""
     try:
-        return data.load("fashion_mnist").corrupt(data.Corruption(per_class=1000))
+        return data.load("fashion_mnist").corrupt(data.Corruption(per_class=per_class))
     except InputError as error:
         print(f"random images: {error}")
     rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (10_000, 28, 28, 1)).astype(np.uint8)
-    labels = np.arange(10_000, dtype=np.int32) % 10
+    pixels = rng.integers(0, 256, (10 * per_class, 28, 28, 1)).astype(np.uint8)
+    labels = np.arange(10 * per_class, dtype=np.int32) % 10
     return data.Dataset("random", 10, pixels, labels, labels, pixels[:0], labels[:0])
 
 
