@@ -2,6 +2,9 @@
 
 from ncjax.curvature.class_structure import ClassStructure as ClassStructure
 from ncjax.curvature.class_structure import class_structure as class_structure
+from ncjax.curvature.convolutions import OperatorNorm as OperatorNorm
+from ncjax.curvature.convolutions import conv_singular_values as conv_singular_values
+from ncjax.curvature.convolutions import operator_norm as operator_norm
 from ncjax.curvature.dense import Signs as Signs
 from ncjax.curvature.dense import hessian_matrix as hessian_matrix
 from ncjax.curvature.dense import signs as signs

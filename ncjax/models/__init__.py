@@ -1,6 +1,7 @@
 """Networks in Flax Linen; each returns `(logits, features)`, the features as the head sees them."""
 
 from ncjax.models.cnn import CNN as CNN
+from ncjax.models.convnorm import ConvNorm as ConvNorm
 from ncjax.models.convolutions import convolve as convolve
 from ncjax.models.convolutions import fastest as fastest
 from ncjax.models.convolutions import max_pool as max_pool
