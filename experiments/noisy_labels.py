@@ -51,7 +51,7 @@ def _of_sop(base: TrainConfig) -> tuple[dict[str, Any], ...]:
     rates = dataclasses.replace(base, method="sop").sop_rates
     return tuple(
         {"method": "sop", "sop": {"lr_u": rates.u * by_u, "lr_v": rates.v * by_v}}
-        for by_u, by_v in ((1, 0.1), (1, 1), (1, 10), (0.1, 1), (10, 1), (10, 10))
+        for by_u, by_v in ((1, 1), (1, 10), (10, 1), (10, 10), (10, 100), (100, 10), (100, 100))
     )
 
 
@@ -59,7 +59,7 @@ def grids(base: TrainConfig) -> Grid:
     """Settings of each method, as changes of a config."""
     rates = (base.learning_rate, 5 * base.learning_rate)
     decays = (base.weight_decay, 10 * base.weight_decay)
-    of_elr = ParameterGrid({"weight": (1.0, 3.0, 7.0), "memory": (0.7, 0.9)})
+    of_elr = ParameterGrid({"weight": (3.0, 7.0, 15.0), "memory": (0.5, 0.7, 0.9)})
     return {
         "cross entropy": tuple(ParameterGrid({"learning_rate": rates, "weight_decay": decays})),
         "label smoothing": _of_loss("label_smoothing", "smoothing", (0.1, 0.3, 0.6)),
