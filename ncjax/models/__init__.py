@@ -8,6 +8,10 @@ from ncjax.models.convolutions import max_pool as max_pool
 from ncjax.models.heads import HEADS as HEADS
 from ncjax.models.heads import Head as Head
 from ncjax.models.heads import classifier as classifier
+from ncjax.models.layers import NORMS as NORMS
+from ncjax.models.layers import Norm as Norm
 from ncjax.models.mlp import MLP as MLP
+from ncjax.models.orthogonal import newton_orthogonal as newton_orthogonal
+from ncjax.models.orthogonal import orthogonality as orthogonality
 from ncjax.models.resnet import STEMS as STEMS
 from ncjax.models.resnet import ResNet as ResNet

@@ -10,13 +10,13 @@ from jaxtyping import Array, DTypeLike, Float
 
 from ncjax.models.convolutions import Convolution, max_pool
 from ncjax.models.heads import NAME, Head, HeadKind
+from ncjax.models.layers import Layer, Norm, has_batch_norm
 from ncjax.models.normalisation import BatchNorm
-from ncjax.models.resnet import ConvNorm
 from ncjax.types import AnyArray
 
 
 class CNN(nn.Module):
-    """Stages of a 3x3 convolution, normalisation, ReLU and 2x2 max pooling; a dense layer; a head.
+    """Stages of 3x3 convolutions, normalisation, ReLU and 2x2 max pooling; a dense layer; a head.
 
     Attributes:
         num_classes: K.
@@ -28,6 +28,9 @@ class CNN(nn.Module):
         axis_name: as in `MLP`.
         convolution: "product" on CPUs, "native" elsewhere and for curvature
             (`ncjax.models.convolutions`).
+        norm: of every convolution (`ncjax.models.layers`); the dense layer has batch normalisation
+            where convolutions have, else a bias.
+        per_stage: convolutions of a stage.
     """
 
     num_classes: int
@@ -38,6 +41,8 @@ class CNN(nn.Module):
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
     convolution: Convolution = "native"
+    norm: Norm = "batch"
+    per_stage: int = 1
 
     @nn.compact
     def __call__(
@@ -51,11 +56,17 @@ class CNN(nn.Module):
         """
         images = jnp.asarray(x[..., None] if x.ndim == 3 else x)
         for stage, channels in enumerate(self.channels):
-            settings = (train, self.dtype, self.axis_name, self.convolution)
-            images = nn.relu(ConvNorm(channels, 3, 1, *settings)(images))
+            settings = (train, self.dtype, self.axis_name, self.convolution, self.norm)
+            for _ in range(self.per_stage):
+                images = nn.relu(Layer(channels, 3, 1, *settings)(images))
             self.sow("intermediates", f"stage_{stage}", images)
             images = max_pool(images, window=2, stride=2)
-        dense = nn.Dense(self.feature_dim, use_bias=False, dtype=self.dtype)
-        norm = BatchNorm(use_running_average=not train, dtype=self.dtype, axis_name=self.axis_name)
-        features = nn.relu(norm(dense(images.reshape(len(images), -1)))).astype(jnp.float32)
+        normalised = has_batch_norm(self.norm)
+        features = nn.Dense(self.feature_dim, use_bias=not normalised, dtype=self.dtype)(
+            images.reshape(len(images), -1)
+        )
+        if normalised:
+            settings = {"dtype": self.dtype, "axis_name": self.axis_name}
+            features = BatchNorm(use_running_average=not train, **settings)(features)
+        features = nn.relu(features).astype(jnp.float32)
         return Head(self.num_classes, self.head, self.head_bias, name=NAME)(features), features

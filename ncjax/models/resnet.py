@@ -10,56 +10,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
 from ncjax import checks
-from ncjax.models.convolutions import Convolution, convolve, max_pool
+from ncjax.models.convolutions import Convolution, max_pool
 from ncjax.models.heads import NAME, Head, HeadKind
-from ncjax.models.normalisation import BatchNorm
+from ncjax.models.layers import Layer, Norm
 from ncjax.types import AnyArray
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 """Residual blocks of the four stages, by depth."""
 STEMS: tuple[str, ...] = ("cifar", "imagenet")
-
-
-class ConvNorm(nn.Module):
-    """A convolution without bias, padded by half its size, and batch normalisation.
-
-    Attributes:
-        features: channels that come out.
-        size: of the kernel.
-        stride: in both directions.
-        train: normalise by the batch.
-        dtype: of the computation.
-        axis_name: over which statistics are shared.
-        convolution: how to convolve.
-    """
-
-    features: int
-    size: int
-    stride: int
-    train: bool
-    dtype: DTypeLike
-    axis_name: str | None
-    convolution: Convolution
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Images `[N, H, W, C]` to `[N, H / stride, W / stride, features]`."""
-        product = {"conv_general_dilated": convolve} if self.convolution == "product" else {}
-        x = nn.Conv(
-            self.features,
-            (self.size, self.size),
-            self.stride,
-            padding=self.size // 2,
-            use_bias=False,
-            dtype=self.dtype,
-            kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
-            **product,
-        )(x)
-        return BatchNorm(
-            use_running_average=not self.train,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-        )(x)
 
 
 class ResNet(nn.Module):
@@ -80,6 +38,7 @@ class ResNet(nn.Module):
         dtype: of the computation; parameters and statistics stay float32.
         axis_name: as in `MLP`.
         convolution: as in `CNN`.
+        norm: of every convolution (`ncjax.models.layers`).
     """
 
     num_classes: int
@@ -93,6 +52,7 @@ class ResNet(nn.Module):
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
     convolution: Convolution = "native"
+    norm: Norm = "batch"
 
     @nn.compact
     def __call__(
@@ -111,11 +71,12 @@ class ResNet(nn.Module):
             raise checks.reject("depth", self.depth, f"one of {', '.join(map(str, BLOCKS))}")
         checks.check_choice("stem", self.stem, STEMS)
         layer = functools.partial(
-            ConvNorm,
+            Layer,
             train=train,
             dtype=self.dtype,
             axis_name=self.axis_name,
             convolution=self.convolution,
+            norm=self.norm,
         )
         images = jnp.asarray(x[..., None] if x.ndim == 3 else x)
         small = self.stem == "cifar"

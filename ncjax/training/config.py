@@ -20,6 +20,7 @@ _CHOICES = {
     "network": ("mlp", "cnn", "resnet18", "resnet34", "resnet50"),
     "stem": models.STEMS,
     "head": models.HEADS,
+    "norm": models.NORMS,
     "dtype": ("float32", "bfloat16"),
     "batch_norm": ("shared", "per_device"),
     "optimizer": ("sgd", "adam", "adamw", "lbfgs"),
@@ -52,6 +53,12 @@ class TrainConfig:
         inner: multiplies the inner channels of ResNet-50 (2210.02192).
         stem: of a ResNet: "cifar" or "imagenet".
         feature_dim: d of a CNN (128 if None), or d = K of a ResNet as the papers make it.
+        per_stage: convolutions in a stage of a CNN.
+        norm: of a CNN's or ResNet's convolutions (`ncjax.models.layers`): "batch"; "conv" or
+            "conv_batch", convolutional normalisation (2103.00673), the second with batch
+            normalisation after it; "spectral" or "oni", both with batch normalisation; "none".
+        orthogonality: weight of the penalty on convolutions that are not orthogonal (OCNN), for
+            "batch" and "none".
         head: "learned", or "etf", a fixed simplex ETF.
         head_bias: whether the head has a bias.
         dtype: of the network's computation; parameters and statistics are float32.
@@ -96,6 +103,9 @@ class TrainConfig:
     inner: float = 1.0
     stem: Literal["cifar", "imagenet"] = "cifar"
     feature_dim: int | None = None
+    per_stage: int = 1
+    norm: models.Norm = "batch"
+    orthogonality: float = 0.0
     head: Literal["learned", "etf"] = "learned"
     head_bias: bool = True
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -129,7 +139,8 @@ class TrainConfig:
         for name, accepted in _CHOICES.items():
             checks.check_choice(name, getattr(self, name), accepted)
         losses.get(self.loss, **self.hyperparameters)
-        for name in ("epochs", "batch_size", "measure_every", "checkpoint_every", "width"):
+        counts = ("epochs", "batch_size", "measure_every", "checkpoint_every", "width", "per_stage")
+        for name in counts:
             checks.check_count(name, getattr(self, name), 1)
         checks.check_count("seed", self.seed, 0)
         if not self.widths:
@@ -146,13 +157,22 @@ class TrainConfig:
         ):
             checks.check_range(name, getattr(self, name), 0.0, closed=False)
         checks.check_range("momentum", self.momentum, 0.0, 1.0)
-        for name in ("weight_decay", "feature_decay"):
+        for name in ("weight_decay", "feature_decay", "orthogonality"):
             checks.check_range(name, getattr(self, name), 0.0)
         checks.check_range("drops", self.drops, 0.0, 1.0, closed=False)
         if self.feature_decay and self.decay == "all":
             remedy = "Set decay='features'."
             raise checks.reject("feature_decay", self.feature_decay, "0 with decay='all'", remedy)
+        self._check_norm()
         self._check_method()
+
+    def _check_norm(self) -> None:
+        if self.network == "mlp" and self.norm != "batch":
+            raise checks.reject("norm", f"{self.norm!r} with an MLP", "'batch'")
+        if self.orthogonality and (self.network == "mlp" or self.norm not in ("batch", "none")):
+            got = f"{self.orthogonality} with network {self.network!r} and norm {self.norm!r}"
+            accepted = "0 but for convolutions with norm 'batch' or 'none'"
+            raise checks.reject("orthogonality", got, accepted)
 
     def _check_method(self) -> None:
         if self.method == "standard":
@@ -211,9 +231,10 @@ class TrainConfig:
         }
         if self.network == "mlp":
             return models.MLP(num_classes, self.widths, **common)
-        common["convolution"] = convolution
+        common |= {"convolution": convolution, "norm": self.norm}
         if self.network == "cnn":
             channels = (self.width, 2 * self.width)
+            common["per_stage"] = self.per_stage
             return models.CNN(num_classes, channels, self.feature_dim or 128, **common)
         sizes = {"width": self.width, "inner": self.inner, "feature_dim": self.feature_dim}
         depth = int(self.network.removeprefix("resnet"))

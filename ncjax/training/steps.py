@@ -14,6 +14,7 @@ import optax
 
 from ncjax import checks
 from ncjax.data.augmentation import augment, strongly_augmented
+from ncjax.models.layers import PENALTIES
 from ncjax.parallel import AXIS
 from ncjax.training import methods
 from ncjax.training.config import TrainConfig
@@ -198,10 +199,15 @@ def _step(
 
     def objective(params: Any, own: Any) -> tuple[jax.Array, tuple[jax.Array, dict, Any]]:
         variables = {"params": params, **rest}
-        (logits, features), updated = task.model.apply(variables, x, train=True, mutable=list(rest))
+        mutable = [*rest, PENALTIES] if task.config.orthogonality else list(rest)
+        (logits, features), updated = task.model.apply(variables, x, train=True, mutable=mutable)
         views = logits.reshape(method.views, len(y), -1)
         loss, found = method.objective(views, y, own)
         total = loss
+        if task.config.orthogonality:
+            each = jax.tree.leaves(updated[PENALTIES])
+            updated = {name: part for name, part in updated.items() if name != PENALTIES}
+            total = total + task.config.orthogonality * sum(each)
         if task.config.decay == "features":
             squares = jnp.square(features).sum() / len(features)
             total = total + member.feature_decay / 2 * task.num_examples * squares

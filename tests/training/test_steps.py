@@ -86,3 +86,16 @@ def test_gradients_are_clipped_before_decay():
     slope = jax.tree.map(lambda p, q: (p - q) / 0.1 - 0.5 * p, params, moved)
     norm = np.sqrt(sum((np.asarray(leaf) ** 2).sum() for leaf in jax.tree.leaves(slope)))
     assert norm == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_convolutions_are_held_to_be_orthogonal_if_told():
+    x = np.random.default_rng(1).normal(size=(12, 4, 4)).astype(np.float32)
+    small = dataclasses.replace(PLAIN, network="cnn", width=2, feature_dim=3)
+    held = dataclasses.replace(small, orthogonality=0.05)
+    sizes = []
+    for config in (small, held):
+        _, after, _, _ = advanced(config, shards=2, count=8, images=x)
+        assert set(after.variables) == {"params", "batch_stats"}
+        layers = [after.variables["params"][f"Layer_{i}"]["Conv"]["kernel"] for i in range(2)]
+        sizes.append(sum(float(models.orthogonality(kernel)) for kernel in layers))
+    assert sizes[1] < 0.9 * sizes[0]
