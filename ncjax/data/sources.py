@@ -73,8 +73,26 @@ class Dataset:
         """
         if images.dtype != np.uint8:
             return images
+        return self.standardised(self.unit(images))
+
+    def standardised(self, images: AnyArray) -> AnyArray:
+        """What a network sees of images between 0 and 1, as attacks change them.
+
+        Args:
+            images: float32 `[..., H, W, C]`.
+        """
+        if self.images.dtype != np.uint8:
+            return images
         mean, deviation = (np.asarray(x, np.float32) for x in (self.mean, self.deviation))
-        return (images.astype(np.float32) / np.float32(255) - mean) / deviation
+        over = (None,) * (images.ndim - 1)
+        return (images - mean[over]) / deviation[over]
+
+    @staticmethod
+    def unit(images: AnyArray) -> AnyArray:
+        """uint8 images as float32 between 0 and 1; others as they are."""
+        if images.dtype != np.uint8:
+            return images
+        return images.astype(np.float32) / np.float32(255)
 
     @property
     def noise_rate(self) -> float:

@@ -28,7 +28,12 @@ _CHOICES = {
     "schedule": ("cosine", "step", "constant"),
     "method": methods.NAMES,
 }
-_NESTED = {"corruption": Corruption, "sop": methods.SOPConfig, "elr": methods.ELRConfig}
+_NESTED = {
+    "corruption": Corruption,
+    "sop": methods.SOPConfig,
+    "elr": methods.ELRConfig,
+    "free": methods.FreeConfig,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +50,8 @@ class TrainConfig:
             cross entropy.
         sop: settings of "sop".
         elr: settings of "elr".
+        free: settings of "free" adversarial training, off by default; epochs are then passes over
+            the data, each with `replays` steps a batch, without augmentation.
         augment: "none", "crop" or "crop_flip", anew in every step; what is measured is measured on
             the images as they are.
         network: "mlp", "cnn", "resnet18", "resnet34" or "resnet50".
@@ -96,6 +103,7 @@ class TrainConfig:
     method: methods.Name = "standard"
     sop: methods.SOPConfig = dataclasses.field(default_factory=methods.SOPConfig)
     elr: methods.ELRConfig = dataclasses.field(default_factory=methods.ELRConfig)
+    free: methods.FreeConfig = dataclasses.field(default_factory=methods.FreeConfig)
     augment: Augmentation = "none"
     network: Network = "mlp"
     widths: tuple[int, ...] = (256, 256, 256)
@@ -165,6 +173,9 @@ class TrainConfig:
             raise checks.reject("feature_decay", self.feature_decay, "0 with decay='all'", remedy)
         self._check_norm()
         self._check_method()
+        if self.free.replays and (self.augment != "none" or self.sop.consistency):
+            got = f"{self.free.replays} with augmented images"
+            raise checks.reject("free.replays", got, "0 unless augment is 'none'")
 
     def _check_norm(self) -> None:
         if self.network == "mlp" and self.norm != "batch":

@@ -49,12 +49,14 @@ class Engine:
         if backend == "vmap":
             self._ours = [0]
         _check_views(config, dataset.images)
+        _check_bounds(config, dataset.images)
         steps.check_batch_size(config.batch_size, len(dataset.labels), self._shards)
         self.task = steps.Task(
             config=config,
             model=config.model(dataset.num_classes, parallel.AXIS, models.fastest()),
             losses=members.loss_names(self.configs),
             inputs=dataset.inputs,
+            standardised=dataset.standardised,
             numbers=dataset.numbers,
             confusion=_confusion(dataset) if config.method == "forward" else None,
         )
@@ -183,6 +185,14 @@ def _check_views(config: TrainConfig, images: np.ndarray) -> None:
     if config.method == "sop" and config.sop.consistency:
         got = f"{config.sop.consistency} {for_shape}"
         raise checks.reject("consistency", got, "0 unless the inputs are images")
+
+
+def _check_bounds(config: TrainConfig, images: np.ndarray) -> None:
+    if config.free.replays and images.dtype != np.uint8:
+        low, high = float(images.min()), float(images.max())
+        if low < 0 or high > 1:
+            got = f"{config.free.replays} for inputs from {low:g} to {high:g}"
+            raise checks.reject("free.replays", got, "0 unless inputs are between 0 and 1")
 
 
 def _confusion(dataset: data.Dataset) -> np.ndarray:

@@ -69,6 +69,26 @@ class ELRConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class FreeConfig:
+    """Settings of "free" adversarial training (Shafahi et al. 2019, 1904.12843).
+
+    Each batch is trained on so many times in a row, with a perturbation of the inputs that every
+    one of these steps moves along the sign of its gradient, and that the next batch starts from.
+
+    Attributes:
+        replays: of each batch; 0 for training without attacks.
+        epsilon: largest change of an input, and the size of its steps; inputs are between 0 and 1.
+    """
+
+    replays: int = 0
+    epsilon: float = 8 / 255
+
+    def __post_init__(self) -> None:
+        checks.check_count("replays", self.replays, 0)
+        checks.check_range("epsilon", self.epsilon, 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
 class Method:
     """What a training step calls.
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ncjax import checks
+from ncjax import checks, data
 from ncjax.data.augmentation import augment, strongly_augmented
 from ncjax.models.layers import PENALTIES
 from ncjax.parallel import AXIS
@@ -34,12 +34,14 @@ class State:
         opt_state: of the optimizer, its step count included.
         step: steps done, int32 scalar.
         samples: what the method keeps of each training sample, `[N, ...]`; None if nothing.
+        perturbation: of a batch's inputs, `[B, ...]`, in "free" adversarial training.
     """
 
     variables: Mapping[str, Any]
     opt_state: Any
     step: jax.Array
     samples: Any = None
+    perturbation: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Task:
         numbers: of the training examples in the set as it was loaded, int `[N]`; what is kept of
             an example starts alike in whatever subset it is.
         confusion: of true and given labels, `[K, K]`, for forward correction.
+        standardised: what the network sees of images between 0 and 1, under attack.
     """
 
     config: TrainConfig
@@ -62,6 +65,7 @@ class Task:
     inputs: Callable[[Any], Any]
     numbers: np.ndarray
     confusion: np.ndarray | None = None
+    standardised: Callable[[Any], Any] = lambda x: x
 
     @property
     def num_examples(self) -> int:
@@ -75,9 +79,8 @@ class Task:
 
     def optimizer(self, member: Member) -> optax.GradientTransformationExtraArgs:
         """A member's."""
-        return make_optimizer(
-            self.config, self.steps_per_epoch, member.learning_rate, member.weight_decay
-        )
+        updates = self.steps_per_epoch * max(1, self.config.free.replays)
+        return make_optimizer(self.config, updates, member.learning_rate, member.weight_decay)
 
     def method(self, member: Member) -> methods.Method:
         """A member's."""
@@ -105,7 +108,10 @@ def init_state(task: Task, member: Member, example: AnyArray) -> State:
         opt_state = task.optimizer(member).init(variables["params"])
     of_samples = jax.random.fold_in(key, 1)
     samples = task.method(member).init(of_samples, task.numbers, task.model.num_classes)
-    return State(variables, opt_state, jnp.zeros((), jnp.int32), samples)
+    perturbation = None
+    if task.config.free.replays:
+        perturbation = jnp.zeros((task.config.batch_size, *np.shape(example)[1:]), jnp.float32)
+    return State(variables, opt_state, jnp.zeros((), jnp.int32), samples, perturbation)
 
 
 def check_batch_size(batch_size: int, num_examples: int, shards: int) -> None:
@@ -167,13 +173,16 @@ def make_advance(task: Task) -> Callable[..., tuple[State, jax.Array]]:
             state, total = carry
             chosen = rows[i]
             x = images[chosen]
+            if task.config.free.replays:
+                state, loss = _replayed(task, member, state, x, labels[chosen], chosen)
+                return state, total + loss
             if task.config.augment != "none":
                 x = augment(_keys(member, state.step, len(chosen)), x, task.config.augment)
             if task.method(member).views == 2:
                 keys = _keys(member, state.step, len(chosen), of=1)
                 x = jnp.concatenate([x, strongly_augmented(keys, images[chosen])])
-            state, loss = _step(task, member, state, task.inputs(x), labels[chosen], chosen)
-            return state, total + loss
+            state, loss, _ = _step(task, member, state, task.inputs(x), labels[chosen], chosen)
+            return dataclasses.replace(state, step=state.step + 1), total + loss
 
         state, total = jax.lax.fori_loop(0, count, body, (state, jnp.zeros(())))
         return state, total / jnp.asarray(count, total.dtype)
@@ -189,15 +198,42 @@ def _keys(member: Member, step: jax.Array, rows: int, of: int = 0) -> jax.Array:
     return jax.vmap(lambda place: jax.random.fold_in(key, place))(places)
 
 
-def _step(
+def _replayed(
     task: Task, member: Member, state: State, x: jax.Array, y: jax.Array, rows: jax.Array
 ) -> tuple[State, jax.Array]:
+    """A batch of "free" adversarial training: several updates, of network and perturbation."""
+    epsilon, replays = task.config.free.epsilon, task.config.free.replays
+    first = jax.lax.axis_index(AXIS) * len(rows)
+    moved = jax.lax.dynamic_slice_in_dim(state.perturbation, first, len(rows))
+    unit = data.Dataset.unit(x)
+
+    def once(_: jax.Array, carry: tuple) -> tuple:
+        state, moved, total = carry
+        raw = unit + moved
+        seen = task.standardised(jnp.clip(raw, 0, 1))
+        state, loss, slope = _step(task, member, state, seen, y, rows)
+        slope = jnp.where((raw >= 0) & (raw <= 1), slope, 0)  # as through the clipping
+        moved = jnp.clip(moved + epsilon * jnp.sign(slope), -epsilon, epsilon)
+        return state, moved, total + loss
+
+    state, moved, total = jax.lax.fori_loop(0, replays, once, (state, moved, jnp.zeros(())))
+    whole = jax.lax.all_gather(moved, AXIS, tiled=True)
+    state = dataclasses.replace(state, step=state.step + 1, perturbation=whole)
+    return state, total / replays
+
+
+def _step(
+    task: Task, member: Member, state: State, x: jax.Array, y: jax.Array, rows: jax.Array
+) -> tuple[State, jax.Array, jax.Array]:
+    """An update; the loss before it, and its gradient by the inputs (unused, it costs nothing)."""
     method, optimizer = task.method(member), task.optimizer(member)
     rest = dict(state.variables)
     params = rest.pop("params")
     own = jax.tree.map(lambda leaf: leaf[rows], state.samples)
 
-    def objective(params: Any, own: Any) -> tuple[jax.Array, tuple[jax.Array, dict, Any]]:
+    def objective(
+        params: Any, own: Any, x: jax.Array
+    ) -> tuple[jax.Array, tuple[jax.Array, dict, Any]]:
         variables = {"params": params, **rest}
         mutable = [*rest, PENALTIES] if task.config.orthogonality else list(rest)
         (logits, features), updated = task.model.apply(variables, x, train=True, mutable=mutable)
@@ -215,8 +251,8 @@ def _step(
             total = total + penalty(params, task.config, member.weight_decay)
         return total, (loss, updated, found)
 
-    slope_of = jax.value_and_grad(objective, (0, 1), has_aux=True)
-    (value, (loss, rest, found)), (gradient, by_own) = slope_of(params, own)
+    slope_of = jax.value_and_grad(objective, (0, 1, 2), has_aux=True)
+    (value, (loss, rest, found)), (gradient, by_own, by_input) = slope_of(params, own, x)
     by_own = jax.tree.map(lambda leaf: leaf / jax.lax.axis_size(AXIS), by_own)
     samples = _replaced(state.samples, rows, method.updated(own, by_own, found))
     value, loss, gradient = jax.lax.pmean((value, loss, gradient), AXIS)
@@ -225,13 +261,14 @@ def _step(
     search = {
         "value": value,
         "grad": gradient,
-        "value_fn": _whole(lambda params: objective(params, own)[0]),
+        "value_fn": _whole(lambda params: objective(params, own, x)[0]),
     }
     # optax's schedules mix integers and floats, which strict promotion would refuse.
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         updates, opt_state = optimizer.update(gradient, state.opt_state, params, **search)
     variables = {"params": optax.apply_updates(params, updates), **rest}
-    return State(variables, opt_state, state.step + 1, samples), loss
+    state = dataclasses.replace(state, variables=variables, opt_state=opt_state, samples=samples)
+    return state, loss, by_input
 
 
 def _replaced(samples: Any, rows: jax.Array, own: Any) -> Any:

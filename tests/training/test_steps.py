@@ -1,13 +1,15 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ncjax import frames, losses, models
 from ncjax.checks import InputError
 from ncjax.training import steps
-from tests.training.by_hand import PLAIN, advanced, assert_close, by_hand
+from ncjax.training.methods import FreeConfig
+from tests.training.by_hand import PLAIN, advanced, assert_close, by_hand, labels
 
 
 def test_the_batches_of_an_epoch_are_a_shuffle_that_depends_on_seed_and_epoch_alone():
@@ -99,3 +101,29 @@ def test_convolutions_are_held_to_be_orthogonal_if_told():
         layers = [after.variables["params"][f"Layer_{i}"]["Conv"]["kernel"] for i in range(2)]
         sizes.append(sum(float(models.orthogonality(kernel)) for kernel in layers))
     assert sizes[1] < 0.9 * sizes[0]
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_free_adversarial_training_replays_each_batch_with_a_perturbation_that_lasts(shards):
+    x = np.random.default_rng(1).random((12, 4)).astype(np.float32)
+    config = dataclasses.replace(PLAIN, free=FreeConfig(replays=3, epsilon=0.1))
+    state, after, _, rows = advanced(config, shards, count=2, images=x)
+    batches = rows.swapaxes(0, 1).reshape(-1, 6)[:2]
+    rest, moved = dict(state.variables), np.zeros((6, 4), np.float32)
+    params, model = rest.pop("params"), config.model(3)
+    for chosen in batches:
+        for _ in range(3):
+
+            def total(params, moved, rest=rest, chosen=chosen):
+                seen = jnp.clip(x[chosen] + moved, 0, 1)
+                variables = {"params": params, **rest}
+                (logits, _), new = model.apply(variables, seen, train=True, mutable=list(rest))
+                return losses.cross_entropy(logits, labels[chosen]).mean(), new
+
+            slopes, rest = jax.jit(jax.grad(total, (0, 1), has_aux=True))(params, moved)
+            params = jax.tree.map(lambda p, g: p - 0.1 * g, params, slopes[0])
+            moved = np.clip(moved + 0.1 * np.sign(slopes[1]), -0.1, 0.1)
+    assert_close(after.variables["params"], params)
+    np.testing.assert_allclose(after.perturbation, moved, atol=1e-7)
+    assert np.abs(moved).max() > 0
+    assert after.step == 2
