@@ -88,6 +88,7 @@ def test_what_is_left_of_accuracy_does_not_depend_on_batches_of_fgsm():
         ),
     ],
 )
+@pytest.mark.usefixtures("no_type_checks")
 def test_bad_input_is_refused(call, argument):
     with pytest.raises(InputError, match=f"`{argument}`"):
         call()

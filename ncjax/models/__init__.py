@@ -10,6 +10,7 @@ from ncjax.models.heads import Head as Head
 from ncjax.models.heads import classifier as classifier
 from ncjax.models.layers import NORMS as NORMS
 from ncjax.models.layers import Norm as Norm
+from ncjax.models.lipschitz import layer_norms as layer_norms
 from ncjax.models.mlp import MLP as MLP
 from ncjax.models.orthogonal import newton_orthogonal as newton_orthogonal
 from ncjax.models.orthogonal import orthogonality as orthogonality

@@ -44,7 +44,7 @@ class ConvNorm(nn.Module):
         use_running_average: in inference take the running average of the preconditioner, which the
             paper's code does; by default it is computed from the weights that there are, so that
             channels are exact isometries for inputs of any size.
-        path: how it is computed (`ncjax.models.preconditioned`); what is fastest here if None.
+        algorithm: how it is computed (`ncjax.models.preconditioned`); the fastest here if None.
         dtype: of what comes out; the computation is in float32 at least.
         axis_name: over which batch statistics are shared.
         kernel_init: of the convolution.
@@ -60,7 +60,7 @@ class ConvNorm(nn.Module):
     batch_norm: bool = False
     through: bool = False
     use_running_average: bool = False
-    path: Path | None = None
+    algorithm: Path | None = None
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
     kernel_init: nn.initializers.Initializer = nn.initializers.variance_scaling(
@@ -100,7 +100,7 @@ class ConvNorm(nn.Module):
         factor = factor if self.through else jax.lax.stop_gradient(factor)
         if self.use_running_average:
             factor = self._averaged(factor, train)
-        path = self.path or preconditioned.fastest()
+        path = self.algorithm or preconditioned.fastest()
         y = preconditioned.convolve_normalised(x, kernel, axes, groups, factor, path)
         if self.affine:
             y = self._filtered(y, sizes)

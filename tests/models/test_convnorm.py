@@ -67,7 +67,7 @@ CASES = {
 
 def layer(case, path=None, **settings):
     _, sizes, strides, pads, dilation, groups = CASES[case]
-    settings = {"affine": False, "path": path} | settings
+    settings = {"affine": False, "algorithm": path} | settings
     return ConvNorm(8, sizes, strides, pads, dilation, groups, dtype=jnp.float64, **settings)
 
 
@@ -129,7 +129,7 @@ def test_multiples_of_filters_change_nothing(case):
 @pytest.mark.parametrize("through", [False, True])
 def test_gradients_are_finite_even_where_filters_are_zero(path, through):
     x = RNG.normal(size=(2, 6, 6, 3)).astype(np.float32)
-    net = ConvNorm(4, 3, path=path, through=through)
+    net = ConvNorm(4, 3, algorithm=path, through=through)
     params = net.init(jax.random.key(0), x)["params"]
     for kernel in (params["kernel"].at[..., 1].set(0), 0 * params["kernel"]):
         changed = params | {"kernel": kernel}
@@ -146,7 +146,7 @@ def test_gradients_agree_between_paths_and_pass_the_preconditioner_if_told():
     weights = RNG.normal(size=(2, 4, 3, 4)).astype(np.float32)
     slopes = {}
     for path, through in itertools.product(preconditioned.PATHS, (False, True)):
-        net = ConvNorm(4, 3, strides=2, path=path, through=through)
+        net = ConvNorm(4, 3, strides=2, algorithm=path, through=through)
         slopes[path, through] = jax.grad(
             lambda p, net=net: (weights * net.apply({"params": p}, x)).sum()
         )(params)["kernel"]
