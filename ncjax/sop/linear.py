@@ -37,7 +37,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
-from sklearn.svm import LinearSVR
 
 from ncjax import checks
 from ncjax.types import AnyArray, Scalar
@@ -228,6 +227,8 @@ def convex_solution(J: np.ndarray, y: np.ndarray, weight: float) -> Recovery:
     Returns:
         Its theta and s.
     """
+    from sklearn.svm import LinearSVR  # slow to import
+
     solver = LinearSVR(
         epsilon=0.0, C=weight, fit_intercept=False, tol=1e-9, max_iter=10_000_000, random_state=0
     )
