@@ -72,20 +72,30 @@ def layer_norms(
         A row a layer, in the order of calls: `layer`, its path; `kind`; `norm`; `bare`, of ConvNorm
         the norm without filter and batch normalisation, of others the same; `converged`.
     """
-    settings = {"num_steps": num_steps, "tolerance": tolerance}
+    run, kinds = _compiled(model, num_steps, tolerance)
     rows = []
-    for call in _calls(model, variables, jnp.asarray(x)[:1]):
-        norm, bare = call.norm(**settings), call.bare().norm(**settings)
-        rows.append(
-            {
-                "layer": call.name,
-                "kind": type(call.module).__name__,
-                "norm": float(norm.value),
-                "bare": float(bare.value),
-                "converged": bool(norm.converged & bare.converged),
-            }
-        )
-    return pd.DataFrame(rows)
+    for name, (norm, bare) in jax.device_get(run(variables, jnp.asarray(x)[:1])).items():
+        values = {"norm": float(norm.value), "bare": float(bare.value)}
+        converged = bool(norm.converged & bare.converged)
+        rows.append({"layer": name, "kind": kinds[name], **values, "converged": converged})
+    return pd.DataFrame(rows).set_index("layer").loc[list(kinds)].reset_index()
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(model: nn.Module, num_steps: int, tolerance: float) -> tuple[Any, dict[str, str]]:
+    """All norms as one program, and the kinds of the layers, in their order, once it has run."""
+    kinds: dict[str, str] = {}
+
+    def norms(variables: Mapping[str, Any], x: jax.Array) -> dict[str, Any]:
+        found = {}
+        for call in _calls(model, variables, x):
+            kinds[call.name] = type(call.module).__name__
+            settings = {"num_steps": num_steps, "tolerance": tolerance}
+            norm, bare = call.norm(**settings), call.bare()
+            found[call.name] = norm, norm if bare is call else bare.norm(**settings)
+        return found
+
+    return jax.jit(norms), kinds
 
 
 def _calls(model: nn.Module, variables: Mapping[str, Any], x: jax.Array) -> list[_Call]:
