@@ -124,7 +124,8 @@ def _of_kernel(outputs: int, inputs: int, grid: int) -> dict[str, Any]:
     raw = curvature.conv_singular_values(kernel, (grid, grid))
     axes = preconditioned.geometry((grid - 2,) * 2, (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
     factor = preconditioned.preconditioner(kernel, axes)
-    half = jnp.fft.rfft2(kernel, (grid, grid), axes=(0, 1)) * factor[:, :, None]
+    half = jnp.fft.rfft2(kernel, (grid, grid), axes=(0, 1))
+    half = half * factor[:, :, None].astype(half.dtype)
     values = jnp.linalg.svd(half, compute_uv=False)
     rows = jnp.square(jnp.abs(half)).sum(2)
     return {

@@ -101,13 +101,13 @@ def by_ncjax(side: str, inputs: str, outputs: str) -> dict[str, float]:
     layers: dict[str, Any] = {"conv + BN": ConvBatchNorm(int(outputs))}
     for path in PATHS:
         layers[path] = models.ConvNorm(int(outputs), 3, algorithm=path)
+    target = jax.random.normal(jax.random.key(1), (*x.shape[:3], int(outputs)))
     calls = {}
     for name, layer in layers.items():
         variables = layer.init(jax.random.key(0), x)
         if name != "conv + BN":
             variables["params"] |= {"kernel": kernel, "filter": filters}
         mutable = ["batch_stats"] if "batch_stats" in variables else []
-        target = jax.random.normal(jax.random.key(1), (*x.shape[:3], int(outputs)))
 
         def output(variables: Any, x: jax.Array, layer: Any = layer, kept: Any = mutable) -> Any:
             return layer.apply(variables, x, mutable=kept)[0]
