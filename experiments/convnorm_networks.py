@@ -21,8 +21,8 @@ NORMS: dict[str, dict[str, Any]] = {
     "batch norm": {"norm": "batch"},
     "ConvNorm": {"norm": "conv"},
     "ConvNorm + BN": {"norm": "conv_batch"},
-    "spectral norm + BN": {"norm": "spectral"},
-    "ONI + BN": {"norm": "oni"},
+    "spectral norm + BN": {"norm": "spectral_batch"},
+    "ONI + BN": {"norm": "oni_batch"},
     "OCNN + BN": {"norm": "batch", "orthogonality": 1e-3},
 }
 """Changes of a config; the penalty's weight is that of the official code's configuration."""

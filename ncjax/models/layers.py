@@ -13,18 +13,26 @@ from ncjax.models.convolutions import Convolution, convolve
 from ncjax.models.normalisation import BatchNorm
 from ncjax.models.orthogonal import newton_orthogonal, orthogonality
 
-Norm = Literal["batch", "conv", "conv_batch", "spectral", "oni", "none"]
-NORMS: tuple[str, ...] = ("batch", "conv", "conv_batch", "spectral", "oni", "none")
-"""Batch normalisation; convolutional normalisation without and with one after it (2103.00673); and,
-each with batch normalisation, a kernel over its largest singular value as a matrix (flax's
-`SpectralNorm`) and an orthogonal one (`newton_orthogonal`). "none" has a bias instead."""
+Norm = Literal["batch", "conv", "conv_batch", "spectral", "spectral_batch", "oni_batch", "none"]
+NORMS: tuple[str, ...] = (
+    "batch",
+    "conv",
+    "conv_batch",
+    "spectral",
+    "spectral_batch",
+    "oni_batch",
+    "none",
+)
+"""Batch normalisation; convolutional normalisation (2103.00673), without and with batch
+normalisation after it; a kernel over its largest singular value as a matrix (`nn.SpectralNorm`),
+likewise; an orthogonal kernel (`newton_orthogonal`) with batch normalisation; and a bias alone."""
 PENALTIES = "penalties"
 """The collection into which layers put `orthogonality` of their kernels."""
 
 
 def has_batch_norm(norm: Norm) -> bool:
     """Whether batch statistics are a part of it."""
-    return norm not in ("conv", "none")
+    return norm not in ("conv", "spectral", "none")
 
 
 class Layer(nn.Module):
@@ -66,7 +74,7 @@ class Layer(nn.Module):
             )
             return layer(x, train=self.train)
         x = self._convolved(x)
-        if self.norm == "none":
+        if not has_batch_norm(self.norm):
             return x
         return BatchNorm(use_running_average=not self.train, **common)(x)
 
@@ -77,15 +85,15 @@ class Layer(nn.Module):
             (self.size, self.size),
             self.stride,
             padding=self.size // 2,
-            use_bias=self.norm == "none",
+            use_bias=not has_batch_norm(self.norm),
             dtype=self.dtype,
             kernel_init=_INIT,
             conv_general_dilated=convolve if product else None,
             name="Conv",
         )
-        if self.norm == "spectral":
+        if self.norm in ("spectral", "spectral_batch"):
             return nn.SpectralNorm(conv, name="SpectralNorm")(x, update_stats=self.train)
-        if self.norm == "oni":
+        if self.norm == "oni_batch":
             return nn.map_variables(
                 lambda layer: layer(x),
                 trans_in_fn=_orthogonal,

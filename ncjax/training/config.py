@@ -63,7 +63,7 @@ class TrainConfig:
         per_stage: convolutions in a stage of a CNN.
         norm: of a CNN's or ResNet's convolutions (`ncjax.models.layers`): "batch"; "conv" or
             "conv_batch", convolutional normalisation (2103.00673), the second with batch
-            normalisation after it; "spectral" or "oni", both with batch normalisation; "none".
+            normalisation after it; "spectral", "spectral_batch"; "oni_batch"; "none".
         orthogonality: weight of the penalty on convolutions that are not orthogonal (OCNN), for
             "batch" and "none".
         head: "learned", or "etf", a fixed simplex ETF.

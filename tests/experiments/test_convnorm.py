@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from experiments import (
+    convnorm_gan,
     convnorm_isometry,
     convnorm_networks,
     convnorm_robustness,
@@ -50,6 +51,23 @@ def test_training_on_few_images(tmp_path):
     convnorm_training.main("smoke", tmp_path / "run")
     assert (tmp_path / "run" / "convnorm_training.md").exists()
     assert (tmp_path / "run" / "figures" / "convnorm_training.png").exists()
+
+
+@pytest.mark.usefixtures("no_type_checks")
+def test_generating_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(convnorm_gan, "NORMS", {"ConvNorm": "conv"})
+    convnorm_gan.main("smoke", tmp_path / "run")
+    folder = tmp_path / "run" / "conv-0.001-0"
+    table = pd.read_csv(folder / "distances.csv")
+    assert list(table["step"]) == [3, 6]
+    assert np.isfinite(table["distance"]).all()
+    for name in ("convnorm_gan", "convnorm_gan_images"):
+        assert (tmp_path / "run" / "figures" / f"{name}.png").exists()
+    # What is kept on the way is gone on from: nothing is left to train here.
+    (folder / "distances.csv").unlink()
+    monkeypatch.setattr(convnorm_gan, "advancing", lambda *_: None)
+    convnorm_gan.main("smoke", tmp_path / "run")
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "distances.csv"), table)
 
 
 def test_differences_are_counted_in_standard_errors():
