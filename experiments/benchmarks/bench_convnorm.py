@@ -100,7 +100,9 @@ def by_ncjax(side: str, inputs: str, outputs: str) -> dict[str, float]:
     x, kernel, filters = map(jnp.asarray, _inputs(int(side), int(inputs), int(outputs)))
     layers: dict[str, Any] = {"conv + BN": ConvBatchNorm(int(outputs))}
     for path in PATHS:
-        layers[path] = models.ConvNorm(int(outputs), 3, algorithm=path)
+        layers[path] = models.ConvNorm(
+            int(outputs), 3, algorithm=path, convolution=models.fastest()
+        )
     target = jax.random.normal(jax.random.key(1), (*x.shape[:3], int(outputs)))
     calls = {}
     for name, layer in layers.items():

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 
 from ncjax import checks
 from ncjax.models import preconditioned
+from ncjax.models.convolutions import Convolution
+from ncjax.models.depthwise import depthwise, depthwise_fast
 from ncjax.models.normalisation import BatchNorm
 from ncjax.models.preconditioned import Path
 from ncjax.types import AnyArray
@@ -45,6 +46,8 @@ class ConvNorm(nn.Module):
             paper's code does; by default it is computed from the weights that there are, so that
             channels are exact isometries for inputs of any size.
         algorithm: how it is computed (`ncjax.models.preconditioned`); the fastest here if None.
+        convolution: "product" for training on CPUs, "native" elsewhere and for curvature
+            (`ncjax.models.depthwise`).
         dtype: of what comes out; the computation is in float32 at least.
         axis_name: over which batch statistics are shared.
         kernel_init: of the convolution.
@@ -61,6 +64,7 @@ class ConvNorm(nn.Module):
     through: bool = False
     use_running_average: bool = False
     algorithm: Path | None = None
+    convolution: Convolution = "native"
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
     kernel_init: nn.initializers.Initializer = nn.initializers.variance_scaling(
@@ -120,20 +124,11 @@ class ConvNorm(nn.Module):
         return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
 
     def _filtered(self, y: jax.Array, sizes: tuple[int, ...]) -> jax.Array:
-        """The sum of shifted outputs, weighted by channel: faster than grouped convolutions."""
         shape = (*sizes, self.features)
         kernel = self.param("filter", _identity, shape, jnp.float32).astype(y.dtype)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
-        borders = [((size - 1) // 2, size // 2) for size in sizes]
-        padded = jnp.pad(y, ((0, 0), *borders, (0, 0)))
-        over = (None,) * (y.ndim - 1)
-        total = jnp.broadcast_to(bias.astype(y.dtype)[over], y.shape)
-        for tap in np.ndindex(*sizes):
-            window = tuple(
-                slice(start, start + size) for start, size in zip(tap, y.shape[1:], strict=False)
-            )
-            total = total + padded[:, *window] * kernel[tap][over]
-        return total
+        filtered = depthwise_fast if self.convolution == "product" else depthwise
+        return filtered(y, kernel) + bias.astype(y.dtype)[(None,) * (y.ndim - 1)]
 
     def _averaged(self, factor: jax.Array, train: bool) -> jax.Array:
         """In training the present one, which joins the average; in inference the average."""

@@ -69,6 +69,7 @@ class Layer(nn.Module):
                 self.stride,
                 padding=self.size // 2,
                 batch_norm=self.norm == "conv_batch",
+                convolution=self.convolution,
                 name="ConvNorm",
                 **common,
             )
