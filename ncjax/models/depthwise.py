@@ -2,8 +2,9 @@
 
 XLA's CPU backend has no fast grouped convolution, and reduces over a batch several times slower
 than it adds arrays. So the kernel's gradient of `depthwise_fast` is summed elementwise over some
-images at a time, and over pixels at the end. Like `ncjax.models.convolutions.convolve` it has a reverse
-rule of its own, which forward-mode differentiation does not pass: for curvature take `depthwise`.
+images at a time, and over pixels at the end. Like `ncjax.models.convolutions.convolve` it has a
+reverse rule of its own, which forward-mode differentiation does not pass: for curvature take
+`depthwise`.
 """
 
 from __future__ import annotations
