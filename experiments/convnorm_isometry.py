@@ -24,6 +24,7 @@ import pandas as pd
 import tyro
 from matplotlib.figure import Figure
 
+from experiments.convnorm_networks import CNN, DIGITS
 from experiments.drawing.networks import over_seeds
 from experiments.networks import Configs, experiment
 from experiments.tables import kept, markdown
@@ -31,7 +32,7 @@ from ncjax import curvature, models, plots, runs, training
 from ncjax.data import Corruption
 from ncjax.models import preconditioned
 from ncjax.plots import STYLE
-from ncjax.training import Engine, State, TrainConfig
+from ncjax.training import Engine, State
 
 KEYS = ("norm", "seed")
 SHAPES = (
@@ -44,35 +45,16 @@ SHAPES = (
     (1, 8, 10),
 )
 """Output channels, input channels, and the side of the grid."""
-BASE = TrainConfig(
-    dataset="fashion_mnist",
-    corruption=Corruption(per_class=300),
-    network="cnn",
-    width=16,
-    per_stage=2,
-    epochs=30,
-    batch_size=100,
-    learning_rate=0.02,
-    weight_decay=5e-4,
-    measure_every=5,
-    evaluators=("train", "test", "layer_norms"),
-)
+MEASURED = {"evaluators": ("train", "test", "layer_norms"), "measure_every": 5}
 BASES = {
-    "smoke": dataclasses.replace(
-        BASE,
-        dataset="digits",
-        corruption=Corruption(per_class=20),
-        width=4,
-        epochs=2,
-        batch_size=50,
-    ),
-    "cpu": BASE,
+    "smoke": dataclasses.replace(DIGITS, **MEASURED),
+    "cpu": dataclasses.replace(CNN, **MEASURED),
     "accelerator": dataclasses.replace(
-        BASE, corruption=Corruption(), width=64, epochs=60, batch_size=128
+        CNN, corruption=Corruption(), width=64, epochs=60, batch_size=128, **MEASURED
     ),
 }
 SEEDS = {"smoke": 1, "cpu": 3, "accelerator": 5}
-NORMS = {"smoke": ("batch", "conv")}
+NORMS = {"smoke": ("conv",)}
 
 
 def main(

@@ -23,6 +23,7 @@ from sklearn.model_selection import ParameterGrid
 from experiments.networks import Configs, experiment, last, trained
 from experiments.tables import kept, markdown
 from ncjax import losses, plots, runs, training
+from ncjax.data import Corruption
 from ncjax.plots import COLORS, MARKERS, STYLE
 from ncjax.training import TrainConfig
 
@@ -39,6 +40,15 @@ COLUMNS = {
     "nc1_pinv": "NC1, given labels",
     "clean_nc1_pinv": "NC1, true labels",
 }
+SMOKE = TrainConfig(
+    corruption=Corruption(validation=5, per_class=50),
+    widths=(64,),
+    epochs=10,
+    batch_size=50,
+    weight_decay=5e-4,
+    measure_every=5,
+)
+"""Seconds."""
 Grid = Mapping[str, tuple[Mapping[str, Any], ...]]
 
 

@@ -28,14 +28,7 @@ from ncjax.training import TrainConfig
 
 NOISE = ("symmetric_others", 0.4)
 BASES = {
-    "smoke": TrainConfig(
-        corruption=Corruption(validation=5, per_class=50),
-        widths=(64,),
-        epochs=10,
-        batch_size=50,
-        weight_decay=5e-4,
-        measure_every=5,
-    ),
+    "smoke": noisy_labels.SMOKE,
     "cpu": TrainConfig(
         corruption=Corruption(validation=10),
         widths=(512, 512),

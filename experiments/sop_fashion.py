@@ -9,6 +9,7 @@ the settings of the paper as third parties report them, for an accelerator of on
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Literal
 
@@ -20,16 +21,22 @@ from ncjax.training import TrainConfig
 
 SHARES = (0.4, 0.2, 0.6, 0.8)
 NOISES = (*(("symmetric_others", share) for share in SHARES), ("asymmetric", 0.4))
+RESNET18 = TrainConfig(
+    dataset="fashion_mnist",
+    corruption=Corruption(validation=100),
+    network="resnet18",
+    width=64,
+    dtype="bfloat16",
+    augment="crop_flip",
+    epochs=120,
+    batch_size=128,
+    learning_rate=0.02,
+    weight_decay=5e-4,
+    schedule="step",
+    measure_every=5,
+)
 BASES = {
-    "smoke": TrainConfig(
-        dataset="fashion_mnist",
-        corruption=Corruption(validation=10, per_class=50),
-        widths=(64,),
-        epochs=10,
-        batch_size=50,
-        weight_decay=5e-4,
-        measure_every=5,
-    ),
+    "smoke": dataclasses.replace(noisy_labels.SMOKE, dataset="fashion_mnist"),
     "cpu": TrainConfig(
         dataset="fashion_mnist",
         corruption=Corruption(validation=100, per_class=500),
@@ -40,33 +47,8 @@ BASES = {
         weight_decay=5e-4,
         measure_every=5,
     ),
-    "accelerator": TrainConfig(
-        dataset="fashion_mnist",
-        corruption=Corruption(validation=100),
-        network="resnet18",
-        width=64,
-        dtype="bfloat16",
-        augment="crop_flip",
-        epochs=120,
-        batch_size=128,
-        learning_rate=0.02,
-        weight_decay=5e-4,
-        schedule="step",
-        measure_every=5,
-    ),
-    "paper": TrainConfig(
-        dataset="cifar10",
-        corruption=Corruption(validation=100),
-        network="resnet34",
-        width=64,
-        augment="crop_flip",
-        epochs=120,
-        batch_size=128,
-        learning_rate=0.02,
-        weight_decay=5e-4,
-        schedule="step",
-        measure_every=5,
-    ),
+    "accelerator": RESNET18,
+    "paper": dataclasses.replace(RESNET18, dataset="cifar10", network="resnet34", dtype="float32"),
 }
 SEEDS = {"smoke": 1, "cpu": 3, "accelerator": 3, "paper": 3}
 
