@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from experiments import networks
 from ncjax import plots
 from ncjax.data import Corruption
 from ncjax.plots import COLORS, MARKERS, STYLE
-from ncjax.training import TrainConfig
 
 NORMS: dict[str, dict[str, Any]] = {
     "none": {"norm": "none"},
@@ -26,11 +27,9 @@ NORMS: dict[str, dict[str, Any]] = {
     "OCNN + BN": {"norm": "batch", "orthogonality": 1e-3},
 }
 """Changes of a config; the penalty's weight is that of the official code's configuration."""
-CNN = TrainConfig(
-    dataset="fashion_mnist",
+CNN = dataclasses.replace(
+    networks.CNN,
     corruption=Corruption(per_class=300),
-    network="cnn",
-    width=16,
     per_stage=2,
     epochs=30,
     batch_size=100,
@@ -38,27 +37,24 @@ CNN = TrainConfig(
     weight_decay=5e-4,
     measure_every=10,
 )
-DIGITS = TrainConfig(
+DIGITS = dataclasses.replace(
+    CNN,
     dataset="digits",
     corruption=Corruption(per_class=20),
-    network="cnn",
     width=4,
+    per_stage=1,
     epochs=2,
     batch_size=50,
-    learning_rate=0.02,
-    weight_decay=5e-4,
 )
-RESNET18 = TrainConfig(
+RESNET18 = dataclasses.replace(
+    networks.RESNET18,
     dataset="cifar10",
-    network="resnet18",
-    width=64,
+    dtype="float32",
     augment="crop_flip",
     epochs=120,
-    batch_size=128,
     learning_rate=0.1,
     weight_decay=1e-4,
-    schedule="step",
-    measure_every=10,
+    drops=(1 / 3, 2 / 3),
 )
 """The official code's for CIFAR-10: a tenth of the rate at 40 and 80 epochs."""
 

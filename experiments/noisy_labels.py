@@ -40,13 +40,23 @@ COLUMNS = {
     "nc1_pinv": "NC1, given labels",
     "clean_nc1_pinv": "NC1, true labels",
 }
-SMOKE = TrainConfig(
+BASE = TrainConfig(
+    corruption=Corruption(validation=10),
+    widths=(512, 512),
+    epochs=150,
+    batch_size=64,
+    learning_rate=0.02,
+    weight_decay=5e-4,
+    measure_every=5,
+)
+"""Digits."""
+SMOKE = dataclasses.replace(
+    BASE,
     corruption=Corruption(validation=5, per_class=50),
     widths=(64,),
     epochs=10,
     batch_size=50,
-    weight_decay=5e-4,
-    measure_every=5,
+    learning_rate=0.05,
 )
 """Seconds."""
 Grid = Mapping[str, tuple[Mapping[str, Any], ...]]

@@ -23,22 +23,9 @@ from experiments import noisy_labels
 from experiments.networks import spread
 from experiments.tables import kept, markdown
 from ncjax import data, progress, runs, training
-from ncjax.data import Corruption
-from ncjax.training import TrainConfig
 
 NOISE = ("symmetric_others", 0.4)
-BASES = {
-    "smoke": noisy_labels.SMOKE,
-    "cpu": TrainConfig(
-        corruption=Corruption(validation=10),
-        widths=(512, 512),
-        epochs=150,
-        batch_size=64,
-        learning_rate=0.02,
-        weight_decay=5e-4,
-        measure_every=5,
-    ),
-}
+BASES = {"smoke": noisy_labels.SMOKE, "cpu": noisy_labels.BASE}
 SEEDS = {"smoke": 1, "cpu": 5}
 FOUND = ["AUC", "estimated rate", "precision", "recall"]
 

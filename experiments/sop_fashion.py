@@ -15,37 +15,29 @@ from typing import Literal
 
 import tyro
 
-from experiments import noisy_labels
+from experiments import networks, noisy_labels
 from ncjax.data import Corruption
-from ncjax.training import TrainConfig
 
 SHARES = (0.4, 0.2, 0.6, 0.8)
 NOISES = (*(("symmetric_others", share) for share in SHARES), ("asymmetric", 0.4))
-RESNET18 = TrainConfig(
-    dataset="fashion_mnist",
+RESNET18 = dataclasses.replace(
+    networks.RESNET18,
     corruption=Corruption(validation=100),
-    network="resnet18",
-    width=64,
-    dtype="bfloat16",
     augment="crop_flip",
     epochs=120,
-    batch_size=128,
     learning_rate=0.02,
-    weight_decay=5e-4,
-    schedule="step",
+    drops=(1 / 3, 2 / 3),
     measure_every=5,
 )
 BASES = {
     "smoke": dataclasses.replace(noisy_labels.SMOKE, dataset="fashion_mnist"),
-    "cpu": TrainConfig(
+    "cpu": dataclasses.replace(
+        noisy_labels.BASE,
         dataset="fashion_mnist",
         corruption=Corruption(validation=100, per_class=500),
         widths=(256, 256),
         epochs=80,
         batch_size=128,
-        learning_rate=0.02,
-        weight_decay=5e-4,
-        measure_every=5,
     ),
     "accelerator": RESNET18,
     "paper": dataclasses.replace(RESNET18, dataset="cifar10", network="resnet34", dtype="float32"),

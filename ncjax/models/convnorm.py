@@ -47,7 +47,7 @@ class ConvNorm(nn.Module):
             channels are exact isometries for inputs of any size.
         algorithm: how it is computed (`ncjax.models.preconditioned`); the fastest here if None.
         convolution: "product" for training on CPUs, "native" elsewhere and for curvature
-            (`ncjax.models.depthwise`).
+            (`ncjax.models.convolutions`).
         dtype: of what comes out; the computation is in float32 at least.
         axis_name: over which batch statistics are shared.
         kernel_init: of the convolution.
@@ -105,7 +105,9 @@ class ConvNorm(nn.Module):
         if self.use_running_average:
             factor = self._averaged(factor, train)
         path = self.algorithm or preconditioned.fastest()
-        y = preconditioned.convolve_normalised(x, kernel, axes, groups, factor, path)
+        y = preconditioned.convolve_normalised(
+            x, kernel, axes, groups, factor, path, self.convolution
+        )
         if self.affine:
             y = self._filtered(y, sizes)
         y = y.astype(self.dtype)

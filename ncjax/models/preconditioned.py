@@ -31,7 +31,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ncjax import checks
-from ncjax.models.convolutions import convolve
+from ncjax.models.convolutions import Convolution, convolve
 from ncjax.types import AnyArray
 
 Path = Literal["spatial", "fourier"]
@@ -167,6 +167,7 @@ def convolve_normalised(
     groups: int,
     factor: Float[AnyArray, "*half O"],
     path: Path,
+    convolution: Convolution = "native",
 ) -> Float[Array, "N *out O"]:
     """The convolution, its output's spectrum multiplied by the preconditioner.
 
@@ -177,16 +178,19 @@ def convolve_normalised(
         groups: of channels; I = C / groups.
         factor: of `preconditioner`.
         path: "spatial" or "fourier".
+        convolution: how to convolve in space; "native" for curvature.
     """
     x, kernel, factor = map(jnp.asarray, (x, kernel, factor))
     if len(axes) == 1:
         flat = Axis(1, 1, 0, 0, 1)
         arguments = x[:, None], kernel[None], (flat, *axes), groups, factor[None]
-        return convolve_normalised(*arguments, path)[:, 0]
+        return convolve_normalised(*arguments, path, convolution)[:, 0]
     if pointwise(axes):
         pads, strides = tuple((a.low, a.high) for a in axes), tuple(a.stride for a in axes)
-        return _convolve(x, kernel * factor[..., None, :], strides, pads, groups)
-    return (_by_fourier if path == "fourier" else _by_space)(x, kernel, axes, groups, factor)
+        return _convolve(x, kernel * factor[..., None, :], strides, pads, groups, convolution)
+    if path == "fourier":
+        return _by_fourier(x, kernel, axes, groups, factor)
+    return _by_space(x, kernel, axes, groups, factor, convolution)
 
 
 def _convolve(
@@ -195,16 +199,23 @@ def _convolve(
     strides: tuple[int, ...],
     pads: tuple[tuple[int, int], ...],
     groups: int,
+    convolution: Convolution,
 ) -> jax.Array:
+    by = convolve if convolution == "product" else lax.conv_general_dilated
     settings = {"dimension_numbers": _AXES, "feature_group_count": groups}
-    return convolve(x, kernel, strides, pads, **settings)
+    return by(x, kernel, strides, pads, **settings)
 
 
 def _by_space(
-    x: jax.Array, kernel: jax.Array, axes: tuple[Axis, ...], groups: int, factor: jax.Array
+    x: jax.Array,
+    kernel: jax.Array,
+    axes: tuple[Axis, ...],
+    groups: int,
+    factor: jax.Array,
+    convolution: Convolution,
 ) -> jax.Array:
     pads = tuple(axis.full for axis in axes)
-    full = _convolve(x, kernel, (1, 1), pads, groups)
+    full = _convolve(x, kernel, (1, 1), pads, groups, convolution)
     grid = tuple(axis.grid for axis in axes)
     spectra = jnp.fft.rfft2(full, axes=(1, 2))
     found = jnp.fft.irfft2(spectra * factor[None].astype(spectra.dtype), grid, axes=(1, 2))
