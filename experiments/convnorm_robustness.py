@@ -28,7 +28,7 @@ KEYS = ("norm", "seed")
 FREE = FreeConfig(replays=4, epsilon=8 / 255)
 BASES = {
     "smoke": dataclasses.replace(DIGITS, free=FREE),
-    "cpu": dataclasses.replace(CNN, corruption=Corruption(per_class=500), epochs=10, free=FREE),
+    "cpu": dataclasses.replace(CNN, epochs=5, batch_size=50, free=FREE),
     "accelerator": dataclasses.replace(
         CNN, corruption=Corruption(), width=64, epochs=15, batch_size=128, free=FREE
     ),

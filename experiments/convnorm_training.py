@@ -43,14 +43,14 @@ def studies(preset: str) -> dict[str, TrainConfig]:
     found = {}
     for rate in (0.02, 0.1):
         found[f"ten convolutions, rate {rate:g}"] = dataclasses.replace(
-            base, per_stage=5, learning_rate=rate, epochs=15
+            base, per_stage=5, learning_rate=rate, epochs=10
         )
     few = Corruption(per_class=30)
-    found["few images"] = dataclasses.replace(base, corruption=few, epochs=150, batch_size=50)
+    found["few images"] = dataclasses.replace(base, corruption=few, epochs=100, batch_size=50)
     noise = dataclasses.replace(base.corruption, labels="symmetric_others", noise=0.4)
     found["wrong labels"] = dataclasses.replace(base, corruption=noise)
     width = 64 if preset == "accelerator" else 8
-    found["ResNet-18"] = dataclasses.replace(base, network="resnet18", width=width, epochs=15)
+    found["ResNet-18"] = dataclasses.replace(base, network="resnet18", width=width, epochs=10)
     return found
 
 
