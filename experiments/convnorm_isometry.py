@@ -48,7 +48,7 @@ SHAPES = (
 MEASURED = {"evaluators": ("train", "test", "layer_norms"), "measure_every": 5}
 BASES = {
     "smoke": dataclasses.replace(DIGITS, **MEASURED),
-    "cpu": dataclasses.replace(CNN, **MEASURED),
+    "cpu": dataclasses.replace(CNN, epochs=20, **MEASURED),
     "accelerator": dataclasses.replace(
         CNN, corruption=Corruption(), width=64, epochs=60, batch_size=128, **MEASURED
     ),
@@ -124,8 +124,8 @@ def _of_kernel(outputs: int, inputs: int, grid: int) -> dict[str, Any]:
 def draw(table: pd.DataFrame, folder: Path) -> None:
     """Norms of layers over the epochs, and what the networks learn."""
     panels = {
-        "largest": "largest norm of a convolution",
-        "product": "product over convolutions",
+        "largest": "largest norm",
+        "product": "product of the norms",
         "test_accuracy": "test accuracy",
     }
     curves = dict(iter(table.groupby("norm", sort=False)))
@@ -134,10 +134,10 @@ def draw(table: pd.DataFrame, folder: Path) -> None:
         for ax, (column, title) in zip(figure.subplots(1, 3), panels.items(), strict=True):
             over_seeds(ax, curves, "epoch", column, title)
             ax.set_xlabel("epoch")
-            if column != "test_accuracy":
+            if column == "product":
                 ax.set_yscale("log")
         handles, names = ax.get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=6)
+        figure.legend(handles, names, loc="outside lower center", ncols=4)
         plots.save(figure, folder / "convnorm_isometry.png")
 
 

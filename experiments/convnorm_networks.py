@@ -31,11 +31,11 @@ CNN = dataclasses.replace(
     networks.CNN,
     corruption=Corruption(per_class=200),
     per_stage=2,
-    epochs=20,
+    epochs=15,
     batch_size=100,
     learning_rate=0.02,
     weight_decay=5e-4,
-    measure_every=10,
+    measure_every=0,
 )
 DIGITS = dataclasses.replace(
     CNN,

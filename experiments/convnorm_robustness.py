@@ -28,7 +28,7 @@ KEYS = ("norm", "seed")
 FREE = FreeConfig(replays=4, epsilon=8 / 255)
 BASES = {
     "smoke": dataclasses.replace(DIGITS, free=FREE),
-    "cpu": dataclasses.replace(CNN, epochs=5, batch_size=50, free=FREE),
+    "cpu": dataclasses.replace(CNN, epochs=4, batch_size=50, free=FREE),
     "accelerator": dataclasses.replace(
         CNN, corruption=Corruption(), width=64, epochs=15, batch_size=128, free=FREE
     ),
@@ -36,8 +36,8 @@ BASES = {
         RESNET18, augment="none", epochs=30, drops=(1 / 3, 2 / 3), free=FREE
     ),
 }
-SEEDS = {"smoke": 1, "cpu": 5, "accelerator": 5, "paper": 4}
-TESTED = {"smoke": 100, "cpu": 2000, "accelerator": 10_000, "paper": 10_000}
+SEEDS = {"smoke": 1, "cpu": 3, "accelerator": 5, "paper": 4}
+TESTED = {"smoke": 100, "cpu": 1000, "accelerator": 10_000, "paper": 10_000}
 COLUMNS = ("test_accuracy", "FGSM", "PGD-20")
 
 

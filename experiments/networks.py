@@ -98,6 +98,7 @@ def experiment(
     run: Path,
     draw: Callable[[pd.DataFrame, Path], object],
     finish: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
+    diverged: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
     """Trains, tabulates over seeds, draws and says where all of it is.
 
@@ -109,6 +110,7 @@ def experiment(
         run: folder for everything; the same command goes on where a killed one stopped.
         draw: makes the figures from all measurements, in a folder.
         finish: adds columns to the last measurements.
+        diverged: as in `trained`.
 
     Returns:
         The last measurement of every run.
@@ -117,7 +119,7 @@ def experiment(
     print(f"device: {jax.devices()[0].device_kind}, {len(configs)} runs, writing to {run}")
     asked = {json.dumps(key): dataclasses.asdict(config) for key, config in configs.items()}
     run = runs.open_run(run, asked)
-    table = trained(configs, keys, run)
+    table = trained(configs, keys, run, diverged)
     runs.write_atomically(run / "metrics.csv", table.to_csv(index=False))
     ends = last(table, keys).set_index(list(keys)).loc[list(configs)].reset_index()
     ends = ends if finish is None else finish(ends)
@@ -131,7 +133,9 @@ def experiment(
     return ends
 
 
-def trained(configs: Configs, keys: Sequence[str], run: Path) -> pd.DataFrame:
+def trained(
+    configs: Configs, keys: Sequence[str], run: Path, diverged: Mapping[str, float] | None = None
+) -> pd.DataFrame:
     """Trains whatever is not yet trained; all measurements of all runs.
 
     Runs of an MLP that differ only in what an ensemble may differ in train as one
@@ -141,6 +145,8 @@ def trained(configs: Configs, keys: Sequence[str], run: Path) -> pd.DataFrame:
         configs: the runs.
         keys: names of the columns that say which run a row is of.
         run: folder for a run folder a group.
+        diverged: what is measured, at its last epoch, of a run whose loss does not stay finite;
+            such a run is an error if None.
 
     Returns:
         The rows of all `metrics.jsonl`, with the keys, `run`, the folder, and `member`; their
@@ -154,12 +160,21 @@ def trained(configs: Configs, keys: Sequence[str], run: Path) -> pd.DataFrame:
             table = training.train_ensemble(members, folder)
             table = table.drop(columns=["seed", "loss_name"])
         else:
-            table = training.train(members[0], folder).assign(member=0)
+            table = _alone(members[0], folder, diverged).assign(member=0)
         labels = pd.DataFrame(names, columns=list(keys)).assign(run=str(folder))
         table = table.rename(columns={"loss": "mean_loss"})  # keys name losses
         tables.append(table.join(labels, on="member"))
         jax.clear_caches()
     return pd.concat(tables, ignore_index=True)
+
+
+def _alone(config: TrainConfig, folder: Path, diverged: Mapping[str, float] | None) -> pd.DataFrame:
+    try:
+        return training.train(config, folder)
+    except training.Diverged:
+        if diverged is None:
+            raise
+        return pd.DataFrame([{"epoch": config.epochs, **diverged}])
 
 
 def _groups(configs: Configs) -> list[list[tuple]]:

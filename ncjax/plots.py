@@ -298,6 +298,7 @@ def save(figure: Figure, path: Path) -> None:
         figure: the figure.
         path: where the PNG goes.
     """
+    figure.draw_without_rendering()  # a first layout, without which legends outside cut labels off
     figure.savefig(path, metadata={"Software": None})
 
 

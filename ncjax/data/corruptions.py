@@ -33,6 +33,7 @@ class Corruption:
             imbalance^(-k / (K - 1)) of its examples.
         per_class: at most so many examples of each class, before the long tail; all if None.
         validation: so many examples of each class are taken out first, with their true labels.
+        unlabelled: keep the images of what is left out then, without labels.
         seed: of all of it.
     """
 
@@ -41,6 +42,7 @@ class Corruption:
     imbalance: float = 1.0
     per_class: int | None = None
     validation: int = 0
+    unlabelled: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

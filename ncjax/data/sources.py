@@ -31,6 +31,7 @@ class Dataset:
         test_labels: int32 `[M]`.
         validation_images: like `images`, set aside by a corruption; None if none are.
         validation_labels: their true labels.
+        unlabelled: like `images`, left out by a corruption that keeps them; None if none are.
         kept: of each training image its number in the set as it was loaded, int `[N]`; None if all
             are there.
         mean: of each channel of uint8 images over 255, over the whole training set.
@@ -48,6 +49,7 @@ class Dataset:
     deviation: tuple[float, ...] = (1.0,)
     validation_images: np.ndarray | None = None
     validation_labels: np.ndarray | None = None
+    unlabelled: np.ndarray | None = None
     kept: np.ndarray | None = None
 
     @property
@@ -57,6 +59,8 @@ class Dataset:
         arrays = [self.images, self.labels, self.clean_labels, self.test_images, self.test_labels]
         if self.validation_images is not None:
             arrays += [self.validation_images, self.validation_labels]
+        if self.unlabelled is not None:
+            arrays.append(self.unlabelled)
         for array in arrays:
             digest.update(f"{array.shape} {array.dtype}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -123,10 +127,12 @@ class Dataset:
         found = dataclasses.replace(
             self, images=images, labels=labels, clean_labels=clean, kept=rows
         )
-        if not corruption.validation:
-            return found
-        held = corruption.held_out(self.labels, self.num_classes)
-        parts = {"validation_images": self.images[held], "validation_labels": self.labels[held]}
+        held, parts = corruption.held_out(self.labels, self.num_classes), {}
+        if corruption.validation:
+            parts = {"validation_images": self.images[held], "validation_labels": self.labels[held]}
+        if corruption.unlabelled:
+            rest = np.setdiff1d(np.arange(len(self.labels)), np.concatenate([rows, held]))
+            parts["unlabelled"] = self.images[rest]
         return dataclasses.replace(found, **parts)
 
 

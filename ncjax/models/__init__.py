@@ -1,5 +1,6 @@
 """Networks in Flax Linen; each returns `(logits, features)`, the features as the head sees them."""
 
+from ncjax.models.autoencoder import Autoencoder as Autoencoder
 from ncjax.models.cnn import CNN as CNN
 from ncjax.models.convnorm import ConvNorm as ConvNorm
 from ncjax.models.convolutions import convolve as convolve

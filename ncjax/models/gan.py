@@ -1,4 +1,4 @@
-"""A small generative adversarial network for images of 28 pixels (after DCGAN, 1511.06434)."""
+"""A small generative adversarial network for images (after DCGAN, 1511.06434)."""
 
 from __future__ import annotations
 
@@ -14,34 +14,40 @@ from ncjax.types import AnyArray
 
 
 class Generator(nn.Module):
-    """From noise to images, through 7 x 7 and 14 x 14 pixels.
+    """From noise to images, through a quarter and a half of their height and width.
 
     Attributes:
-        width: channels at 14 x 14; twice as many at 7 x 7.
+        width: channels at a half; twice as many at a quarter.
         channels: of the images.
         convolution: how to convolve.
+        size: height and width of the images.
+        axis_name: over which batch statistics are shared.
     """
 
     width: int = 32
     channels: int = 1
     convolution: Convolution = "native"
+    size: tuple[int, int] = (28, 28)
+    axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, z: Float[AnyArray, "N d"], *, train: bool) -> Float[Array, "N 28 28 C"]:
+    def __call__(self, z: Float[AnyArray, "N d"], *, train: bool) -> Float[Array, "N H W C"]:
         """Images between 0 and 1.
 
         Args:
             z: standard normal.
             train: normalise by the batch.
         """
-        x = nn.Dense(7 * 7 * 2 * self.width, use_bias=False)(jnp.asarray(z))
-        x = x.reshape(len(z), 7, 7, 2 * self.width)
-        x = nn.relu(BatchNorm(use_running_average=not train)(x))
+        height, width = (-(-side // 4) for side in self.size)
+        x = nn.Dense(height * width * 2 * self.width, use_bias=False)(jnp.asarray(z))
+        x = x.reshape(len(z), height, width, 2 * self.width)
+        x = nn.relu(BatchNorm(use_running_average=not train, axis_name=self.axis_name)(x))
         for width, norm in ((self.width, "batch"), (self.channels, "none")):
             x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
-            x = Layer(width, 5, 1, train, jnp.float32, None, self.convolution, norm)(x)
+            settings = (train, jnp.float32, self.axis_name, self.convolution, norm)
+            x = Layer(width, 5, 1, *settings)(x)
             x = nn.relu(x) if norm == "batch" else nn.sigmoid(x)
-        return x
+        return x[:, : self.size[0], : self.size[1]]
 
 
 class Discriminator(nn.Module):

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 from ncjax import checks, losses, models, sop
 from ncjax.data import Corruption
 from ncjax.data.augmentation import AUGMENTATIONS, Augmentation
-from ncjax.training import methods
+from ncjax.training import guided, methods
 
-Network = Literal["mlp", "cnn", "resnet18", "resnet34", "resnet50"]
+Network = Literal["mlp", "cnn", "resnet18", "resnet34", "resnet50", "autoencoder"]
 _CHOICES = {
     "augment": AUGMENTATIONS,
-    "network": ("mlp", "cnn", "resnet18", "resnet34", "resnet50"),
+    "network": ("mlp", "cnn", "resnet18", "resnet34", "resnet50", "autoencoder"),
     "stem": models.STEMS,
     "head": models.HEADS,
     "norm": models.NORMS,
@@ -33,6 +33,8 @@ _NESTED = {
     "sop": methods.SOPConfig,
     "elr": methods.ELRConfig,
     "free": methods.FreeConfig,
+    "tgt": guided.TGTConfig,
+    "autoencoder": methods.AutoencoderConfig,
 }
 
 
@@ -44,22 +46,27 @@ class TrainConfig:
         dataset: "digits", a name of tensorflow-datasets as "fashion_mnist", or the path of an
             `.npz` file with `images` and `labels`.
         corruption: what is done to the training set (`ncjax.data.Corruption`).
-        method: how noisy labels are met (`ncjax.training.methods`): "standard", by the loss alone;
-            "sop", sparse over-parameterisation; "elr", early-learning regularisation; "forward",
-            forward correction with the corruption's true confusion. But for the first they go with
-            cross entropy.
+        method: how to learn from samples (`ncjax.training.methods`): "standard", by the loss alone.
+            From noisy labels, by cross entropy: "sop", sparse over-parameterisation; "elr",
+            early-learning regularisation; "forward", forward correction with the corruption's true
+            confusion. From unequal classes: "logit_adjustment". With a teacher: "tgt".
         sop: settings of "sop".
         elr: settings of "elr".
+        tgt: settings of "tgt", teacher-guided training and distillation.
         free: settings of "free" adversarial training, off by default; epochs are then passes over
             the data, each with `replays` steps a batch, without augmentation.
         augment: "none", "crop" or "crop_flip", anew in every step; what is measured is measured on
             the images as they are.
-        network: "mlp", "cnn", "resnet18", "resnet34" or "resnet50".
+        network: "mlp", "cnn", "resnet18", "resnet34", "resnet50"; or "autoencoder", the generator
+            of teacher-guided training: of its labels a conditional one alone takes note.
         widths: hidden layers of the MLP; the last is the feature dimension.
-        width: channels of the first stage of a CNN (the second has twice as many) or ResNet.
+        width: channels of the first stage of a CNN or autoencoder (the second has twice as many) or
+            ResNet.
         inner: multiplies the inner channels of ResNet-50 (2210.02192).
         stem: of a ResNet: "cifar" or "imagenet".
-        feature_dim: d of a CNN (128 if None), or d = K of a ResNet as the papers make it.
+        feature_dim: d of a CNN (128 if None) or of an autoencoder's latent space (16 if None), or
+            d = K of a ResNet as the papers make it.
+        autoencoder: settings of "autoencoder".
         per_stage: convolutions in a stage of a CNN.
         norm: of a CNN's or ResNet's convolutions (`ncjax.models.layers`): "batch"; "conv" or
             "conv_batch", convolutional normalisation (2103.00673), the second with batch
@@ -92,7 +99,7 @@ class TrainConfig:
         batch_size: examples a step, over all devices together.
         evaluators: names of `ncjax.training.EVALUATORS`.
         measure_every: epochs between two measurements; before that, and at the end, epochs 1, 2,
-            4, 8, ... and the last are measured too.
+            4, 8, ... and the last are measured too. 0: the last alone.
         checkpoint_every: epochs between two checkpoints; after ten minutes there is one anyway.
         snapshots: keep the checkpoint of every measured epoch, under `snapshots/`.
         seed: of initial weights, batch order and augmentation.
@@ -103,6 +110,7 @@ class TrainConfig:
     method: methods.Name = "standard"
     sop: methods.SOPConfig = dataclasses.field(default_factory=methods.SOPConfig)
     elr: methods.ELRConfig = dataclasses.field(default_factory=methods.ELRConfig)
+    tgt: guided.TGTConfig = dataclasses.field(default_factory=guided.TGTConfig)
     free: methods.FreeConfig = dataclasses.field(default_factory=methods.FreeConfig)
     augment: Augmentation = "none"
     network: Network = "mlp"
@@ -111,6 +119,9 @@ class TrainConfig:
     inner: float = 1.0
     stem: Literal["cifar", "imagenet"] = "cifar"
     feature_dim: int | None = None
+    autoencoder: methods.AutoencoderConfig = dataclasses.field(
+        default_factory=methods.AutoencoderConfig
+    )
     per_stage: int = 1
     norm: models.Norm = "batch"
     orthogonality: float = 0.0
@@ -147,10 +158,10 @@ class TrainConfig:
         for name, accepted in _CHOICES.items():
             checks.check_choice(name, getattr(self, name), accepted)
         losses.get(self.loss, **self.hyperparameters)
-        counts = ("epochs", "batch_size", "measure_every", "checkpoint_every", "width", "per_stage")
-        for name in counts:
+        for name in ("epochs", "batch_size", "checkpoint_every", "width", "per_stage"):
             checks.check_count(name, getattr(self, name), 1)
-        checks.check_count("seed", self.seed, 0)
+        for name in ("measure_every", "seed"):
+            checks.check_count(name, getattr(self, name), 0)
         if not self.widths:
             raise checks.reject("widths", "no hidden layer", "at least one width")
         for width in self.widths:
@@ -176,22 +187,33 @@ class TrainConfig:
         if self.free.replays and (self.augment != "none" or self.sop.consistency):
             got = f"{self.free.replays} with augmented images"
             raise checks.reject("free.replays", got, "0 unless augment is 'none'")
+        if self.free.replays and (self.method == "tgt" or self.network == "autoencoder"):
+            got = f"{self.free.replays} with method {self.method!r}, network {self.network!r}"
+            raise checks.reject("free.replays", got, "0 for teachers and their students")
 
     def _check_norm(self) -> None:
-        if self.network == "mlp" and self.norm != "batch":
-            raise checks.reject("norm", f"{self.norm!r} with an MLP", "'batch'")
-        if self.orthogonality and (self.network == "mlp" or self.norm not in ("batch", "none")):
+        others = self.network in ("mlp", "autoencoder")
+        if others and self.norm != "batch":
+            raise checks.reject("norm", f"{self.norm!r} with network {self.network!r}", "'batch'")
+        if self.orthogonality and (others or self.norm not in ("batch", "none")):
             got = f"{self.orthogonality} with network {self.network!r} and norm {self.norm!r}"
             accepted = "0 but for convolutions with norm 'batch' or 'none'"
             raise checks.reject("orthogonality", got, accepted)
 
     def _check_method(self) -> None:
+        if self.network == "autoencoder":
+            for name, accepted in (
+                ("method", ("standard",)),
+                ("decay", ("all",)),
+                ("optimizer", ("sgd", "adam", "adamw")),
+            ):
+                if getattr(self, name) not in accepted:
+                    got = f"{getattr(self, name)!r} with network 'autoencoder'"
+                    raise checks.reject(name, got, f"one of {', '.join(accepted)}")
         if self.method == "standard":
             return
-        for name, accepted in (
-            ("loss", ("cross_entropy",)),
-            ("optimizer", ("sgd", "adam", "adamw")),
-        ):
+        entropy = losses.LOSSES if self.method == "tgt" else ("cross_entropy",)
+        for name, accepted in (("loss", entropy), ("optimizer", ("sgd", "adam", "adamw"))):
             if getattr(self, name) not in accepted:
                 got = f"{getattr(self, name)!r} with method {self.method!r}"
                 raise checks.reject(name, got, f"one of {', '.join(accepted)}")
@@ -218,14 +240,17 @@ class TrainConfig:
 
     def measured(self, epoch: int) -> bool:
         """Whether the network is measured after this epoch (counted from 1)."""
+        if epoch == self.epochs or not self.measure_every:
+            return epoch == self.epochs
         early = epoch < self.measure_every and epoch & (epoch - 1) == 0
-        return early or epoch == self.epochs or epoch % self.measure_every == 0
+        return early or epoch % self.measure_every == 0
 
     def model(
         self,
         num_classes: int,
         axis_name: str | None = None,
         convolution: models.Convolution = "native",
+        shape: tuple[int, ...] = (),
     ) -> nn.Module:
         """The network.
 
@@ -233,6 +258,7 @@ class TrainConfig:
             num_classes: K.
             axis_name: over which batch statistics are shared, if they are to be.
             convolution: how to convolve, "native" for curvature (`ncjax.models.convolutions`).
+            shape: of an image, for an autoencoder.
         """
         common = {
             "head": self.head,
@@ -240,6 +266,8 @@ class TrainConfig:
             "dtype": jnp.dtype(self.dtype),
             "axis_name": axis_name if self.batch_norm == "shared" else None,
         }
+        if self.network == "autoencoder":
+            return self._autoencoder(num_classes, common["axis_name"], convolution, shape)
         if self.network == "mlp":
             return models.MLP(num_classes, self.widths, **common)
         common |= {"convolution": convolution, "norm": self.norm}
@@ -250,3 +278,24 @@ class TrainConfig:
         sizes = {"width": self.width, "inner": self.inner, "feature_dim": self.feature_dim}
         depth = int(self.network.removeprefix("resnet"))
         return models.ResNet(num_classes, depth, stem=self.stem, **sizes, **common)
+
+    def _autoencoder(
+        self,
+        num_classes: int,
+        axis_name: str | None,
+        convolution: models.Convolution,
+        shape: tuple[int, ...],
+    ) -> nn.Module:
+        if len(shape) not in (2, 3):
+            accepted = "another one unless the inputs are images, [H, W] or [H, W, C]"
+            raise checks.reject("network", f"'autoencoder' for inputs of {shape}", accepted)
+        return models.Autoencoder(
+            num_classes,
+            (*shape, 1)[:3],
+            self.feature_dim or 16,
+            self.width,
+            variational=self.autoencoder.divergence > 0,
+            conditional=self.autoencoder.conditional,
+            axis_name=axis_name,
+            convolution=convolution,
+        )

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ncjax import checks, data, models, parallel
+from ncjax import checks, data, models, parallel, tgt
 from ncjax.metrics import ClassMoments
 from ncjax.sop.peers import confusion
 from ncjax.training import members, steps
 from ncjax.training.config import TrainConfig
-from ncjax.training.measure import make_layers, make_measure
+from ncjax.training.measure import make_layers, make_measure, make_reconstruction
 
 Part = Literal["train", "clean", "validation", "test"]
 STEPS_AT_ONCE = 200
@@ -31,6 +31,7 @@ class Engine:
         dataset: to train and test on.
         backend: as in `ncjax.parallel.across_devices`.
         devices: to run on; those of all processes if None.
+        guide: the teacher of method "tgt"; without one such a run can be measured, not advanced.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Engine:
         dataset: data.Dataset,
         backend: parallel.Backend = "pmap",
         devices: Sequence[jax.Device] | None = None,
+        guide: tgt.Guide | None = None,
     ) -> None:
         self.configs = (configs,) if isinstance(configs, TrainConfig) else tuple(configs)
         members.check_ensemble(self.configs)
@@ -53,12 +55,16 @@ class Engine:
         steps.check_batch_size(config.batch_size, len(dataset.labels), self._shards)
         self.task = steps.Task(
             config=config,
-            model=config.model(dataset.num_classes, parallel.AXIS, models.fastest()),
+            model=config.model(
+                dataset.num_classes, parallel.AXIS, models.fastest(), dataset.images.shape[1:]
+            ),
             losses=members.loss_names(self.configs),
-            inputs=dataset.inputs,
+            inputs=dataset.unit if config.network == "autoencoder" else dataset.inputs,
             standardised=dataset.standardised,
             numbers=dataset.numbers,
             confusion=_confusion(dataset) if config.method == "forward" else None,
+            labels=dataset.labels,
+            guide=guide,
         )
         own = [members.member_of(one, self.configs) for one in self.configs]
         self._member = members.stacked(own) if self._many else own[0]
@@ -70,12 +76,17 @@ class Engine:
             out_axes=(None, None),
             **self._placement,
         )
+        images = dataset.images
+        if config.method == "tgt" and config.tgt.needs_unlabelled:
+            images = np.concatenate([images, _unlabelled(dataset)])
         self._images, self._labels = parallel.replicated(
-            (dataset.images, dataset.labels), devices[: self._shards]
+            (images, dataset.labels), devices[: self._shards]
         )
         self._batches: dict[str, tuple] = {}
+        reconstructs = config.network == "autoencoder"
+        whole = (make_reconstruction if reconstructs else make_measure)(self.task)
         self._measures = {
-            "collapse": self._measuring(make_measure(self.task), (None, None)),
+            "whole": self._measuring(whole, (None, None)),
             "layers": self._measuring(make_layers(self.task), None),
         }
 
@@ -146,12 +157,14 @@ class Engine:
     ) -> tuple[dict[str, np.ndarray], ClassMoments]:
         """Loss, accuracy and collapse on a part of the data, and the moments.
 
+        Of an autoencoder, errors and the moments of latent points (`make_reconstruction`).
+
         Args:
             state: to measure.
             part: "train", by the labels that are given; "clean", the same images by the true ones;
                 "validation" or "test".
         """
-        row, moments = self._measures["collapse"](self._member, state.variables, *self._parts(part))
+        row, moments = self._measures["whole"](self._member, state.variables, *self._parts(part))
         return jax.device_get(row), moments
 
     def layers(self, state: steps.State) -> dict[str, np.ndarray]:
@@ -193,6 +206,13 @@ def _check_bounds(config: TrainConfig, images: np.ndarray) -> None:
         if low < 0 or high > 1:
             got = f"{config.free.replays} for inputs from {low:g} to {high:g}"
             raise checks.reject("free.replays", got, "0 unless inputs are between 0 and 1")
+
+
+def _unlabelled(dataset: data.Dataset) -> np.ndarray:
+    if dataset.unlabelled is None or not len(dataset.unlabelled):
+        remedy = "Set corruption.unlabelled, with a subset or a long tail that leaves some out."
+        raise checks.reject("tgt", "a run without unlabelled images", "one that has some", remedy)
+    return dataset.unlabelled
 
 
 def _confusion(dataset: data.Dataset) -> np.ndarray:

@@ -25,11 +25,14 @@ SPECTRUM_STEPS = 60
 def on_train(engine: Engine, state: State) -> Mapping[str, AnyArray]:
     """Loss, accuracy and collapse on the training images as they are, without augmentation.
 
+    Of an autoencoder `mse`, the squared error of a pixel, and `divergence`.
     Where labels were corrupted there are `clean_accuracy`, by the true labels, and `memorised`, the
     share of wrong labels that are predicted; all else is by the labels that were given.
     """
     row = engine.collapse(state, "train")[0]
-    wrong = engine.dataset.noise_rate
+    if engine.configs[0].network == "autoencoder":
+        return row
+    row, wrong = _without(row, "recalls"), engine.dataset.noise_rate
     if not wrong:
         return _without(row, *_OF_NOISE)
     return row | {"memorised": row["memorised"] / wrong}
@@ -50,14 +53,26 @@ def on_validation(engine: Engine, state: State) -> Mapping[str, AnyArray]:
 
 
 def _under_name(engine: Engine, state: State, part: Part) -> dict[str, AnyArray]:
-    row = _without(engine.collapse(state, part)[0], *_OF_NOISE)
+    row = _without(engine.collapse(state, part)[0], *_OF_NOISE, "recalls")
     return {f"{part}_{name}": value for name, value in row.items()}
 
 
 def on_clean(engine: Engine, state: State) -> Mapping[str, AnyArray]:
     """Collapse of the training images by their true labels, under `clean_...`."""
-    row = _without(engine.collapse(state, "clean")[0], *_OF_NOISE, "loss", "accuracy")
+    row = engine.collapse(state, "clean")[0]
+    row = _without(row, *_OF_NOISE, "recalls", "loss", "accuracy")
     return {f"clean_{name}": value for name, value in row.items()}
+
+
+def on_classes(engine: Engine, state: State) -> Mapping[str, AnyArray]:
+    """Accuracy on each class of the test set, `test_recall_0` ...; and of a validation set."""
+    found: dict[str, AnyArray] = {}
+    parts = {"test": engine.dataset.test_labels, "validation": engine.dataset.validation_labels}
+    for part, labels in parts.items():
+        if labels is not None and len(labels):
+            recalls = np.moveaxis(np.asarray(engine.collapse(state, part)[0]["recalls"]), -1, 0)
+            found |= {f"{part}_recall_{k}": np.asarray(one) for k, one in enumerate(recalls)}
+    return found
 
 
 def on_sop(engine: Engine, state: State) -> Mapping[str, AnyArray]:
@@ -145,6 +160,7 @@ EVALUATORS: dict[str, Evaluator] = {
     "test": on_test,
     "validation": on_validation,
     "clean": on_clean,
+    "classes": on_classes,
     "sop": on_sop,
     "layers": on_layers,
     "spectrum": on_spectrum,

@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 from jax.experimental import multihost_utils
 
-from ncjax import checks, data, models, parallel, progress, runs, sop
+from ncjax import checks, data, models, parallel, progress, runs, sop, tgt
 from ncjax.training.checkpoints import Checkpoints
 from ncjax.training.config import TrainConfig
 from ncjax.training.engine import STEPS_AT_ONCE, Engine
 from ncjax.training.evaluators import EVALUATORS
+from ncjax.training.guides import LATENTS, guide_of
 from ncjax.training.steps import State
 from ncjax.training.writers import Write, writers_of
 
@@ -29,12 +30,17 @@ COLLAPSE = "collapse.npz"
 ISSUES = "label_issues.csv"
 
 
+class Diverged(checks.InputError):
+    """The loss is no longer finite."""
+
+
 def train(
     config: TrainConfig,
     run: Path | str,
     *,
     backend: parallel.Backend = "pmap",
     devices: Sequence[jax.Device] | None = None,
+    guide: tgt.Guide | None = None,
     writers: Sequence[str] = (),
     show_progress: bool = True,
 ) -> pd.DataFrame:
@@ -46,11 +52,14 @@ def train(
     Args:
         config: what to train.
         run: the folder: `config.json`, `metrics.jsonl` (a row per measured epoch), `checkpoints/`,
-            `snapshots/` if asked for and, at the end, `collapse.npz` (class means, counts, W, b)
+            `snapshots/` if asked for and, at the end, `collapse.npz` (class means, counts, W, b),
+            of an autoencoder `latents.npz` (mean and covariance of latent points) in its place,
             and, with method "sop", `label_issues.csv` (`ncjax.sop.label_issues`, its samples by
             their number in the data set as it was loaded, with their `row` in the training set).
         backend: "pmap", "shard_map" or "vmap" (`ncjax.parallel`); they agree up to rounding.
         devices: to train on; those of all processes if None.
+        guide: a teacher of your own for method "tgt", in place of those that the config names; give
+            the same one to a run that goes on.
         writers: where measurements go too: "csv", "tensorboard" (the extra of that name).
         show_progress: show a progress bar.
 
@@ -60,12 +69,13 @@ def train(
         training set, the same with `test_` on the test set.
 
     Raises:
-        InputError: unknown data set, a run folder with another config or without room, or a
-            learning rate at which training diverges.
+        InputError: unknown data set, a run folder with another config or without room.
+        Diverged: an `InputError` too; a learning rate at which the loss does not stay finite.
     """
     _check_evaluators(config)
     dataset = data.load(config.dataset).corrupt(config.corruption)
-    engine = Engine(config, dataset, backend, devices)
+    guide = guide_of(config, dataset) if guide is None else guide
+    engine = Engine(config, dataset, backend, devices, guide)
     asked = dataclasses.asdict(config) | {"data": dataset.fingerprint}
     return _run(engine, runs.open_run(run, asked), writers, show_progress)
 
@@ -76,6 +86,7 @@ def train_ensemble(
     *,
     backend: parallel.Backend = "pmap",
     devices: Sequence[jax.Device] | None = None,
+    guide: tgt.Guide | None = None,
     writers: Sequence[str] = (),
     show_progress: bool = True,
 ) -> pd.DataFrame:
@@ -90,6 +101,7 @@ def train_ensemble(
         run: the folder, as of `train`; rows have a `member`, the place in `configs`.
         backend: as in `train`.
         devices: as in `train`.
+        guide: as in `train`.
         writers: as in `train`.
         show_progress: show a progress bar.
 
@@ -102,7 +114,8 @@ def train_ensemble(
     configs = tuple(configs)
     _check_evaluators(configs[0])
     dataset = data.load(configs[0].dataset).corrupt(configs[0].corruption)
-    engine = Engine(configs, dataset, backend, devices)
+    guide = guide_of(configs[0], dataset) if guide is None else guide
+    engine = Engine(configs, dataset, backend, devices, guide)
     asked = {"members": [dataclasses.asdict(one) for one in configs], "data": dataset.fingerprint}
     return _run(engine, runs.open_run(run, asked), writers, show_progress)
 
@@ -113,7 +126,7 @@ def _check_evaluators(config: TrainConfig) -> None:
 
 
 def _run(engine: Engine, run: Path, writers: Sequence[str], show_progress: bool) -> pd.DataFrame:
-    if (run / COLLAPSE).exists():  # what a run writes last
+    if (run / COLLAPSE).exists() or (run / LATENTS).exists():  # what a run writes last
         return runs.read_metrics(run)
     write = writers_of(writers, run)
     config, per_epoch = engine.configs[0], engine.task.steps_per_epoch
@@ -151,7 +164,10 @@ def _run(engine: Engine, run: Path, writers: Sequence[str], show_progress: bool)
                     raise KeyboardInterrupt(f"saved after step {done}; run again to go on")
     if config.method == "sop":
         _write_issues(run, engine, state)
-    _write_collapse(run, engine, state)
+    if config.network == "autoencoder":
+        _write_latents(run, engine, state)
+    else:
+        _write_collapse(run, engine, state)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("written")
     return runs.read_metrics(run)
@@ -235,12 +251,13 @@ def _check_finite(loss: float, epoch: float, engine: Engine, checkpoints: Checkp
     rates = ", ".join(f"{c:g}" for c in sorted({c.learning_rate for c in engine.configs}))
     last = checkpoints.latest()
     good = "there is none yet" if last is None else f"the last good one is of step {last}"
-    raise checks.reject(
+    error = checks.reject(
         "learning_rate",
         f"{rates}, with which the loss is not finite at epoch {epoch:.3g}",
         "small enough for training to stay finite",
         f"Lower it, in a new run folder. Of the checkpoints {good}.",
     )
+    raise Diverged(*error.args)
 
 
 @contextlib.contextmanager
@@ -282,3 +299,16 @@ def _write_collapse(run: Path, engine: Engine, state: State) -> None:
     host = {name: np.asarray(array) for name, array in arrays.items()}
     if jax.process_index() == 0:
         runs.write_atomically(run / COLLAPSE, lambda path: np.savez(path, **host))
+
+
+def _write_latents(run: Path, engine: Engine, state: State) -> None:
+    """Where an autoencoder's training images lie in its latent space."""
+    moments = jax.device_get(engine.collapse(state)[1])
+    size = moments.counts.sum()
+    shares = moments.counts[:, None] / size
+    means = np.where(shares > 0, moments.origin + moments.offset, 0)
+    mean = (shares * means).sum(0)
+    between = (shares * (means - mean)).T @ (means - mean)
+    arrays = {"mean": mean, "covariance": moments.scatter / size + between}
+    if jax.process_index() == 0:
+        runs.write_atomically(run / LATENTS, lambda path: np.savez(path, **arrays))

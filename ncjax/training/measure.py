@@ -55,15 +55,46 @@ def make_measure(task: Task) -> Callable[..., Measured]:
         def quantities(x: jax.Array, y: jax.Array, clean: jax.Array) -> dict[str, jax.Array]:
             logits, features = outputs(x)
             samples = sample_geometry(features, y, moments, W, b)
+            right = jax.nn.one_hot(y, len(W), dtype=bool) & (logits.argmax(-1) == y)[:, None]
             return _fit(loss_fn, logits, y, clean) | {
+                "recalls": right,
                 "nc4_agreement": samples.predicted == samples.nearest_class,
                 "cosine_margin": samples.cosine_margin,
                 "variance": span.squared_coordinates(features, y, moments),
             }
 
         row = _averages(quantities, batches)
+        counts = moments.counts.astype(jnp.float32)
+        row["recalls"] = row["recalls"] * counts.sum() / counts
         found = dataclasses.replace(span, variance=row.pop("variance"))
         return row | collapse(moments, W, b, span=found).as_dict(), moments
+
+    return measure
+
+
+def make_reconstruction(task: Task) -> Callable[..., Measured]:
+    """The work of one device in measuring an autoencoder, for `across_devices`.
+
+    Returns:
+        `measure(member, variables, images, labels, clean_labels, mask) -> (row, moments)`: the mean
+        squared error of a pixel, `mse`, and the mean `divergence`; moments of latent points.
+    """
+
+    def measure(_: Member, variables: Mapping[str, Any], *batches: AnyArray) -> Measured:
+        def outputs(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return task.model.apply(variables, (task.inputs(x), y, None), train=False)
+
+        def accumulate(moments: ClassMoments, batch: tuple) -> tuple[ClassMoments, None]:
+            x, y, _, valid = batch
+            return moments.update(outputs(x, y)[1], y, valid), None
+
+        def quantities(x: jax.Array, y: jax.Array, _: jax.Array) -> dict[str, jax.Array]:
+            found, target = outputs(x, y)[0], task.inputs(x).reshape(len(x), -1)
+            return {"mse": jnp.square(found[:, :-1] - target).mean(-1), "divergence": found[:, -1]}
+
+        nothing = ClassMoments.zeros(task.model.num_classes, task.model.dim, jnp.float32)
+        moments = jax.lax.scan(accumulate, nothing, batches)[0].psum(AXIS)
+        return _averages(quantities, batches), moments
 
     return measure
 

@@ -48,6 +48,9 @@ def check_ensemble(configs: Sequence[TrainConfig]) -> None:
     """
     if not configs:
         raise checks.reject("configs", "none", "at least one run")
+    if len(configs) > 1 and configs[0].network == "autoencoder":
+        remedy = "Train each alone."
+        raise checks.reject("configs", "several autoencoders", "classifiers", remedy)
     first = dataclasses.asdict(configs[0])
     for config in configs[1:]:
         other = dataclasses.asdict(config)

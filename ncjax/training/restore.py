@@ -95,4 +95,5 @@ def load_run(run: Path | str, *, member: int = 0, snapshot: int | None = None) -
     if len(configs) > 1:
         variables = jax.tree.map(lambda leaf: leaf[member], variables)
     epoch = int(np.max(state.step)) // engine.task.steps_per_epoch
-    return Trained(config, dataset, config.model(dataset.num_classes), variables, epoch)
+    model = config.model(dataset.num_classes, shape=dataset.images.shape[1:])
+    return Trained(config, dataset, model, variables, epoch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ncjax import checks, data
-from ncjax.data.augmentation import augment, strongly_augmented
+from ncjax import checks, data, tgt
+from ncjax.data.augmentation import augment
 from ncjax.models.layers import PENALTIES
 from ncjax.parallel import AXIS
-from ncjax.training import methods
+from ncjax.training import guided, methods
 from ncjax.training.config import TrainConfig
 from ncjax.training.members import Member, loss_of
 from ncjax.training.optimizers import make_optimizer, penalty
@@ -56,7 +57,9 @@ class Task:
         numbers: of the training examples in the set as it was loaded, int `[N]`; what is kept of
             an example starts alike in whatever subset it is.
         confusion: of true and given labels, `[K, K]`, for forward correction.
-        standardised: what the network sees of images between 0 and 1, under attack.
+        standardised: what the network sees of images between 0 and 1, as attacks change them.
+        labels: of the training examples, `[N]`, for guided training.
+        guide: the teacher of guided training.
     """
 
     config: TrainConfig
@@ -66,6 +69,8 @@ class Task:
     numbers: np.ndarray
     confusion: np.ndarray | None = None
     standardised: Callable[[Any], Any] = lambda x: x
+    labels: np.ndarray | None = None
+    guide: tgt.Guide | None = None
 
     @property
     def num_examples(self) -> int:
@@ -85,12 +90,19 @@ class Task:
     def method(self, member: Member) -> methods.Method:
         """A member's."""
         config = self.config
+        if config.network == "autoencoder":
+            return methods.reconstruction(config.autoencoder, self.model.dim)
         if config.method == "sop":
             return methods.sparse_over_parameterisation(config.sop, config.sop_rates)
         if config.method == "elr":
             return methods.early_learning(config.elr)
         if config.method == "forward":
             return methods.forward(self.confusion)
+        if config.method == "tgt":
+            loss = loss_of(member, self.losses)
+            return guided.guided(config.tgt, loss, self.guide, self.labels, self.model.num_classes)
+        if config.method == "logit_adjustment":
+            return methods.logit_adjustment(self.labels, self.model.num_classes)
         return methods.standard(loss_of(member, self.losses))
 
 
@@ -172,22 +184,37 @@ def make_advance(task: Task) -> Callable[..., tuple[State, jax.Array]]:
         def body(i: jax.Array, carry: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
             state, total = carry
             chosen = rows[i]
-            x = images[chosen]
             if task.config.free.replays:
-                state, loss = _replayed(task, member, state, x, labels[chosen], chosen)
+                state, loss = _replayed(task, member, state, images[chosen], labels[chosen], chosen)
                 return state, total + loss
+            seen = images[chosen]
             if task.config.augment != "none":
-                x = augment(_keys(member, state.step, len(chosen)), x, task.config.augment)
-            if task.method(member).views == 2:
-                keys = _keys(member, state.step, len(chosen), of=1)
-                x = jnp.concatenate([x, strongly_augmented(keys, images[chosen])])
-            state, loss, _ = _step(task, member, state, task.inputs(x), labels[chosen], chosen)
+                seen = augment(_keys(member, state.step, len(chosen)), seen, task.config.augment)
+            batch = methods.Batch(
+                keys=_keys(member, state.step, len(chosen), of=1),
+                images=images[chosen],
+                seen=seen,
+                labels=labels[chosen],
+                draw=lambda rows: images[rows],
+                count=len(images),
+                inputs=task.inputs,
+                unit=data.Dataset.unit,
+                standardised=task.standardised,
+                student=functools.partial(_student, task, state.variables),
+            )
+            x, given = jax.lax.stop_gradient(task.method(member).see(batch))
+            state, loss, _ = _step(task, member, state, x, batch.labels, chosen, given)
             return dataclasses.replace(state, step=state.step + 1), total + loss
 
         state, total = jax.lax.fori_loop(0, count, body, (state, jnp.zeros(())))
         return state, total / jnp.asarray(count, total.dtype)
 
     return advance
+
+
+def _student(task: Task, variables: Mapping[str, Any], x: jax.Array) -> jax.Array:
+    """Logits of inputs between 0 and 1, by the network as it is."""
+    return task.model.apply(variables, task.standardised(x), train=False)[0]
 
 
 def _keys(member: Member, step: jax.Array, rows: int, of: int = 0) -> jax.Array:
@@ -223,22 +250,32 @@ def _replayed(
 
 
 def _step(
-    task: Task, member: Member, state: State, x: jax.Array, y: jax.Array, rows: jax.Array
-) -> tuple[State, jax.Array, jax.Array]:
+    task: Task,
+    member: Member,
+    state: State,
+    x: Any,
+    y: jax.Array,
+    rows: jax.Array,
+    given: Any = None,
+) -> tuple[State, jax.Array, Any]:
     """An update; the loss before it, and its gradient by the inputs (unused, it costs nothing)."""
     method, optimizer = task.method(member), task.optimizer(member)
     rest = dict(state.variables)
     params = rest.pop("params")
     own = jax.tree.map(lambda leaf: leaf[rows], state.samples)
 
-    def objective(
-        params: Any, own: Any, x: jax.Array
-    ) -> tuple[jax.Array, tuple[jax.Array, dict, Any]]:
+    def objective(params: Any, own: Any, x: Any) -> tuple[jax.Array, tuple[jax.Array, dict, Any]]:
         variables = {"params": params, **rest}
         mutable = [*rest, PENALTIES] if task.config.orthogonality else list(rest)
-        (logits, features), updated = task.model.apply(variables, x, train=True, mutable=mutable)
+        seen = functools.partial(task.model.apply, variables, train=True, mutable=mutable)
+        if method.together is None:
+            (logits, features), updated = seen(x)
+        else:
+            first = method.together * len(y)
+            (logits, features), updated = seen(x[:first])
+            logits = jnp.concatenate([logits, seen(x[first:])[0][0]])
         views = logits.reshape(method.views, len(y), -1)
-        loss, found = method.objective(views, y, own)
+        loss, found = method.objective(views, y, own, given)
         total = loss
         if task.config.orthogonality:
             each = jax.tree.leaves(updated[PENALTIES])
@@ -251,7 +288,7 @@ def _step(
             total = total + penalty(params, task.config, member.weight_decay)
         return total, (loss, updated, found)
 
-    slope_of = jax.value_and_grad(objective, (0, 1, 2), has_aux=True)
+    slope_of = jax.value_and_grad(objective, (0, 1, 2), has_aux=True, allow_int=True)
     (value, (loss, rest, found)), (gradient, by_own, by_input) = slope_of(params, own, x)
     by_own = jax.tree.map(lambda leaf: leaf / jax.lax.axis_size(AXIS), by_own)
     samples = _replaced(state.samples, rows, method.updated(own, by_own, found))

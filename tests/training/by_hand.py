@@ -22,7 +22,7 @@ PLAIN = TrainConfig(
 )
 
 
-def advanced(config, shards=1, count=2, confusion=None, images=images, numbers=None):
+def advanced(config, shards=1, count=2, images=images, numbers=None, **of_task):
     """State before and after some steps."""
     task = steps.Task(
         config=config,
@@ -30,7 +30,7 @@ def advanced(config, shards=1, count=2, confusion=None, images=images, numbers=N
         losses=(config.loss,),
         inputs=lambda x: 2 * x,
         numbers=np.arange(12) if numbers is None else numbers,
-        confusion=confusion,
+        **of_task,
     )
     member = member_of(config, [config])
     state = steps.init_state(task, member, images[:1])

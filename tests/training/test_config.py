@@ -12,6 +12,8 @@ from ncjax.training import TrainConfig
 def test_epochs_are_measured_densely_first_then_regularly_then_last():
     config = TrainConfig(epochs=25, measure_every=10)
     assert [e for e in range(1, 26) if config.measured(e)] == [1, 2, 4, 8, 10, 20, 25]
+    config = TrainConfig(epochs=25, measure_every=0)
+    assert [e for e in range(1, 26) if config.measured(e)] == [25]
 
 
 @pytest.mark.usefixtures("no_type_checks")

@@ -38,6 +38,23 @@ def test_rows_hold_what_the_evaluators_find_and_an_evaluator_of_ones_own():
         training.train(dataclasses.replace(CONFIG, evaluators=("trian",)), "run")
 
 
+def test_accuracy_on_each_class_is_that_of_its_examples_for_every_member():
+    config = dataclasses.replace(CONFIG, widths=(4,), evaluators=("classes", "test"))
+    configs = [config, dataclasses.replace(config, seed=1)]
+    dataset = data.load("digits").corrupt(Corruption(validation=3))
+    engine = Engine(configs, dataset, "vmap")
+    state = engine.initial()
+    rows = measure(engine, state)
+    for row, variables in zip(rows, engine.of_members(state.variables), strict=True):
+        logits = config.model(10).apply(variables, dataset.test_images, train=False)[0]
+        right = np.asarray(logits).argmax(1) == dataset.test_labels
+        for k in range(10):
+            expected = right[dataset.test_labels == k].mean()
+            assert row[f"test_recall_{k}"] == pytest.approx(expected, abs=1e-6)
+        assert row["test_accuracy"] == pytest.approx(right.mean(), abs=1e-6)
+        assert "validation_recall_9" in row
+
+
 def test_the_spectrum_evaluator_finds_the_ends_of_the_dense_hessian_of_every_member():
     names = ("spectrum",)
     config = dataclasses.replace(CONFIG, widths=(4,), evaluators=names)

@@ -42,6 +42,7 @@ def test_a_sharded_batched_measurement_is_that_of_all_features_at_once(shards, b
         "memorised": ((logits.argmax(-1) == labels) & (labels != clean)).mean(),
         "nc4_agreement": samples.nc4_agreement,
         "cosine_margin": samples.cosine_margin.mean(),
+        "recalls": [(logits.argmax(-1) == k)[labels == k].mean() for k in range(3)],
     }
     assert row.keys() == expected.keys()
     for name, value in expected.items():

@@ -1,0 +1,202 @@
+"""Teacher-guided training on long tails (2208.06825, our reading): does exploring help the tail?
+
+Students see an exponential long tail; the teacher, a labeler and a generator, has seen all training
+images, as in the paper. In the fair variant it has seen the long tail alone. Images that are left
+out are the unlabelled pool of one arm. Test sets are balanced.
+
+    python -m experiments.tgt_longtail --preset cpu
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import tyro
+
+from experiments import tgt_networks
+from experiments.collapse_imbalance import geometry
+from experiments.networks import experiment, last, spread, trained
+from experiments.tables import markdown
+from experiments.tgt_networks import (
+    ARMS,
+    KD,
+    chosen,
+    disagreements,
+    paired,
+    student,
+    tail,
+    tempered,
+)
+from ncjax import data, runs, training
+from ncjax.data import Corruption
+from ncjax.training import TrainConfig
+
+KEYS = ("study", "arm", "setting", "seed")
+ADAM = {"optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 0.0, "measure_every": 0}
+DIGITS = TrainConfig(
+    widths=(32,),
+    corruption=Corruption(per_class=100, imbalance=50, validation=15, unlabelled=True),
+    schedule="constant",
+    batch_size=64,
+    evaluators=("train", "validation", "test", "classes"),
+    checkpoint_every=1000,
+    **ADAM,
+)
+FASHION = dataclasses.replace(
+    DIGITS,
+    dataset="fashion_mnist",
+    widths=(64,),
+    corruption=Corruption(per_class=2000, imbalance=100, validation=50, unlabelled=True),
+)
+LABELER = TrainConfig(widths=(256, 256), epochs=60, batch_size=64, **ADAM)
+GENERATOR = TrainConfig(
+    dataset="fashion_mnist",
+    corruption=Corruption(per_class=3000),
+    network="autoencoder",
+    width=8,
+    feature_dim=32,
+    epochs=10,
+    batch_size=128,
+    **{**ADAM, "learning_rate": 2e-3},
+)
+"""Of all seeds: no label has a part in it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A long tail, and a teacher.
+
+    Attributes:
+        base: of the students.
+        labeler: of the teacher, on all images but for those set aside; in the fair variant on the
+            long tail, with logit adjustment.
+        generator: None for principal components.
+        fair: whether the teacher sees the long tail alone.
+        steps: updates of each student.
+    """
+
+    base: TrainConfig
+    labeler: TrainConfig
+    generator: TrainConfig | None = None
+    fair: bool = False
+    steps: int = 3000
+
+    def of_seed(self, seed: int) -> tuple[TrainConfig, TrainConfig]:
+        """Student and labeler."""
+        corruption = dataclasses.replace(self.base.corruption, seed=seed)
+        size = len(data.load(self.base.dataset).corrupt(corruption).labels)
+        epochs = max(1, round(self.steps / (size // self.base.batch_size)))
+        base = dataclasses.replace(self.base, corruption=corruption, seed=seed, epochs=epochs)
+        if self.fair:
+            seen, method = dataclasses.replace(corruption, unlabelled=False), "logit_adjustment"
+        else:
+            seen, method = Corruption(validation=corruption.validation, seed=seed), "standard"
+        changes = {"dataset": base.dataset, "corruption": seen, "method": method, "seed": seed}
+        return base, dataclasses.replace(self.labeler, **changes)
+
+
+def studies(preset: str) -> dict[str, Study]:
+    """By name."""
+    if preset == "smoke":
+        labeler = dataclasses.replace(LABELER, widths=(16,), epochs=1)
+        few = {"dataset": "digits", "corruption": Corruption(per_class=20), "batch_size": 50}
+        generator = dataclasses.replace(GENERATOR, width=2, epochs=1, **few)
+        return {"digits": Study(DIGITS, labeler, generator, steps=4)}
+    tails = {f"digits, {ratio:g}": _tail(DIGITS, ratio) for ratio in (50.0, 100.0)}
+    found = {name: Study(base, LABELER) for name, base in tails.items()}
+    found["digits, 50, fair"] = Study(DIGITS, LABELER, fair=True)
+    whole = dataclasses.replace(LABELER, widths=(512, 512), epochs=15, batch_size=250)
+    for ratio in (50.0, 100.0):
+        found[f"Fashion-MNIST, {ratio:g}"] = Study(_tail(FASHION, ratio), whole, GENERATOR)
+    return found
+
+
+def _tail(base: TrainConfig, ratio: float) -> TrainConfig:
+    corruption = dataclasses.replace(base.corruption, imbalance=ratio)
+    return dataclasses.replace(base, corruption=corruption)
+
+
+SEEDS = {"smoke": 1, "cpu": 5}
+
+
+def main(preset: Literal["smoke", "cpu"] = "cpu", run: Path = Path("runs/tgt_longtail")) -> None:
+    """Trains all, and writes tables and figures.
+
+    The paper's ImageNet-LT: 1,000 classes of 1,280 down to 5 images, a BigBiGAN as generator (its
+    public checkpoint: a latent space of 120 dimensions, encoder from 256 pixels, decoder to 128);
+    neither is of a package that this one depends on. With a generator and a labeler of your own,
+    `ncjax.training.train(config, run, guide=...)` runs each arm.
+
+    Args:
+        preset: smoke takes seconds, cpu hours.
+        run: folder for everything; the same command goes on where a killed one stopped.
+    """
+    picked = {}
+    for name, study in studies(preset).items():
+        folder = run / name.replace(", ", "-").replace(" ", "-").lower()
+        picked[name] = studied(name, study, SEEDS[preset], folder)
+    tgt_networks.draw_classes(picked, 10, run / "tgt_longtail.png")
+    print(f"written: {run}")
+
+
+def studied(name: str, study: Study, seeds: int, run: Path) -> pd.DataFrame:
+    """One study; the last measurements of each arm at its chosen setting."""
+    teachers = {seed: teacher_of(study, seed, run) for seed in range(seeds)}
+    bases = {seed: study.of_seed(seed)[0] for seed in range(seeds)}
+
+    def configs(arms: Mapping[str, tuple]) -> dict[tuple, TrainConfig]:
+        return {
+            (name, arm, number, seed): student(bases[seed], settings, teachers[seed])
+            for arm, grid in arms.items()
+            for number, settings in enumerate(grid)
+            for seed in range(seeds)
+        }
+
+    first = last(trained(configs({KD: ARMS[KD]}), KEYS, run / "temperature"), KEYS)
+    arms = tempered(ARMS[KD][chosen(first)["setting"].iloc[0]]["temperature"])
+    columns = ("test_accuracy", "tail", "validation_accuracy", "minority_cosine")
+    ends = experiment("tgt_longtail", configs(arms), KEYS, columns, run, lambda *_: None, with_tail)
+    picked = chosen(ends)
+    settings = picked.groupby("arm", sort=False)["setting"].first()
+    table = spread(picked, ["arm"], columns)
+    table.insert(0, "setting", [_worded(arms[arm][number]) for arm, number in settings.items()])
+    compared = pd.concat(
+        {base: paired(picked, ("test_accuracy", "tail"), base) for base in (KD, "TGT random")}
+    )
+    for file, one in (("chosen", table), ("differences", compared)):
+        runs.write_atomically(run / f"{file}.md", markdown(one) + "\n")
+        print(f"{name}, {file}:\n{markdown(one)}")
+    climbed = picked[(picked["arm"] == "TGT gradient") & (picked["seed"] == 0)]
+    found = disagreements(Path(climbed["run"].iloc[0]))
+    tgt_networks.draw_path(*found, run / "figures" / "tgt_path.png")
+    return picked
+
+
+def teacher_of(study: Study, seed: int, run: Path) -> dict[str, Any]:
+    """Trained, unless it is: fields of `TGTConfig` that name it."""
+    _, labeler = study.of_seed(seed)
+    folder = run / "teachers" / f"labeler-{seed}"
+    training.train(labeler, folder, show_progress=False)
+    named = {"labeler": str(folder), "fit": "train" if study.fair else "all"}
+    if study.generator is not None:
+        named["generator"] = str(run.parent / f"generator-{study.generator.dataset}")
+        training.train(study.generator, named["generator"])
+    return named
+
+
+def with_tail(ends: pd.DataFrame) -> pd.DataFrame:
+    """With accuracy on the rarer half of the classes, and the geometry of their classifiers."""
+    return geometry(ends.assign(tail=tail(ends, range(5, 10))))
+
+
+def _worded(settings: Mapping[str, Any]) -> str:
+    shown = {name: value for name, value in settings.items() if isinstance(value, float)}
+    return ", ".join(f"{name} {value:g}" for name, value in shown.items()) or "-"
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

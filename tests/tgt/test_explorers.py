@@ -1,0 +1,87 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ncjax import tgt
+from tests.tgt.linear import Linear, keys, labeler, student, x
+
+climb = functools.partial(tgt.gradient, generator=Linear(), student=student, labeler=labeler)
+
+
+def disagreement(points):
+    return np.asarray(tgt.disagreement(student(points), labeler(points)))
+
+
+def test_each_step_up_the_gradient_raises_disagreement():
+    paths = [climb(keys, x, steps=steps, length=0.05, radius=0.2) for steps in range(4)]
+    values = np.stack([disagreement(found.x) for found in paths])
+    assert (np.diff(values, axis=0) > 0).all()
+    random = tgt.random(keys, x, Linear(), radius=0.2)
+    np.testing.assert_allclose(paths[0].x, random.x, rtol=1e-6)
+
+
+def test_steps_have_the_length_that_is_asked_for():
+    start, end = (climb(keys, x, steps=steps, length=0.3).z for steps in (0, 1))
+    moved = np.linalg.norm(np.asarray(end - start) / Linear().scale, axis=1)
+    np.testing.assert_allclose(moved, 0.3, rtol=1e-4)
+
+
+def test_a_step_without_slope_stays_where_it_is():
+    same = functools.partial(tgt.gradient, student=labeler, labeler=labeler)
+    found = same(keys, x, Linear(), radius=0.0, steps=2)
+    np.testing.assert_allclose(found.z, found.start, rtol=1e-6)
+
+
+@pytest.mark.parametrize("explore", [climb, functools.partial(tgt.random, generator=Linear())])
+def test_points_stay_in_range_unless_the_seed_is_further_out(explore):
+    far = 5 * x
+    found = explore(keys, far, radius=3.0, bound=1.5)
+    seeds = np.abs(np.asarray(found.start)) / Linear().scale
+    assert (np.abs(np.asarray(found.z)) / Linear().scale <= np.maximum(seeds, 1.5) + 1e-5).all()
+    assert (seeds > 1.5).any()
+
+
+@pytest.mark.parametrize("explore", [climb, functools.partial(tgt.random, generator=Linear())])
+def test_an_example_is_explored_alike_in_any_batch(explore):
+    whole, part = explore(keys, x).x, explore(keys[3:5], x[3:5]).x
+    np.testing.assert_allclose(whole[3:5], part, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(whole, explore(keys, x).x)
+    jitted = jax.jit(lambda keys, x: explore(keys, x).x)(keys, x)
+    np.testing.assert_allclose(jitted, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_noise_is_isotropic_in_standard_deviations_of_the_latent_space():
+    many = jax.random.split(jax.random.key(1), 4000)
+    seeds = np.zeros((4000, 4), np.float32)
+    found = tgt.random(many, seeds, Linear(), radius=0.5, bound=10)
+    np.testing.assert_allclose(np.cov(np.asarray(found.z).T), np.diag([0.25, 1.0]), atol=0.05)
+    drawn = tgt.prior(many, Linear())
+    np.testing.assert_allclose(np.cov(np.asarray(drawn.z).T), np.diag([1.0, 4.0]), atol=0.2)
+    np.testing.assert_array_equal(drawn.x, Linear().decode(drawn.z))
+
+
+def test_input_noise_goes_as_far_as_the_latent_noise_does():
+    noisy = tgt.input_noise(keys, x, Linear(), radius=0.5)
+    away = tgt.random(keys, x, Linear(), radius=0.5).x - x
+    norms = [np.linalg.norm(part, axis=1) for part in (noisy - x, away)]
+    np.testing.assert_allclose(*norms, rtol=1e-4)
+
+
+def test_mixup_lies_between_its_pairs():
+    mixed = tgt.mixup(keys, x, x[::-1], alpha=1.0)
+    share = (np.asarray(mixed - x[::-1]) / (x - x[::-1])).mean(1)
+    np.testing.assert_allclose(
+        mixed, share[:, None] * x + (1 - share)[:, None] * x[::-1], atol=1e-4
+    )
+    assert 0 <= share.min() < share.max() <= 1
+
+
+def test_no_gradient_passes_what_is_explored():
+    def through(scale):
+        own = functools.partial(lambda x, s: s * student(x), s=scale)
+        return climb(keys, x, student=own).x.sum()
+
+    assert jax.grad(through)(jnp.float32(1.0)) == 0
