@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from ncjax import checks
-from ncjax.data import prepared
+from ncjax.data import prepared, wordnet
 from ncjax.data.corruptions import Corruption
 from ncjax.types import AnyArray
 
@@ -141,7 +141,8 @@ def load(name: str, data_dir: Path | str | None = None) -> Dataset:
 
     Args:
         name: "digits" (scikit-learn's 1,797 real 8x8 images of handwritten digits, stratified into
-            1,437 for training and 360 for testing), the path of an `.npz` file with arrays
+            1,437 for training and 360 for testing), "wordnet" (definitions as word numbers, int32
+            `[N, 16]`, of 45 classes; `ncjax.data.wordnet`), the path of an `.npz` file with arrays
             `images` `[N, ...]`, `labels` `[N]` and, optionally, `test_images`, `test_labels`, or a
             name of tensorflow-datasets, as "fashion_mnist" (see `prepare`).
         data_dir: where prepared data are; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.
@@ -160,6 +161,8 @@ def load(name: str, data_dir: Path | str | None = None) -> Dataset:
     """
     if name == "digits":
         return _digits()
+    if name == "wordnet":
+        return _wordnet()
     if not name.endswith(".npz"):
         prepared.prepare(name, data_dir)
         arrays, info = prepared.read(name, data_dir)
@@ -250,3 +253,18 @@ def _digits() -> Dataset:
     )
     given = labels[train]
     return Dataset("digits", 10, images[train], given, given, images[test], labels[test])
+
+
+WORDS, VOCABULARY = 16, 4096
+"""Of "wordnet": words of a definition that are kept, and the size of the vocabulary."""
+
+
+def _wordnet() -> Dataset:
+    found = wordnet.glosses()
+    rows, classes = np.arange(len(found.classes)), found.classes
+    train, test = train_test_split(rows, test_size=0.2, stratify=classes, random_state=0)
+    known = wordnet.vocabulary([found.definitions[row] for row in train], VOCABULARY)
+    tokens = known.encode(found.definitions, WORDS)
+    given = classes[train]
+    count = len(wordnet.CLASSES)
+    return Dataset("wordnet", count, tokens[train], given, given, tokens[test], classes[test])

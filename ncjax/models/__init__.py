@@ -17,3 +17,4 @@ from ncjax.models.orthogonal import newton_orthogonal as newton_orthogonal
 from ncjax.models.orthogonal import orthogonality as orthogonality
 from ncjax.models.resnet import STEMS as STEMS
 from ncjax.models.resnet import ResNet as ResNet
+from ncjax.models.text import TextClassifier as TextClassifier

@@ -9,15 +9,26 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
-from ncjax import checks, losses, models, sop
+from ncjax import checks, data, losses, models, sop
 from ncjax.data import Corruption
 from ncjax.data.augmentation import AUGMENTATIONS, Augmentation
 from ncjax.training import guided, methods
 
-Network = Literal["mlp", "cnn", "resnet18", "resnet34", "resnet50", "autoencoder"]
+Network = Literal["mlp", "cnn", "resnet18", "resnet34", "resnet50", "autoencoder", "bag", "textcnn"]
+NETWORKS: tuple[str, ...] = (
+    "mlp",
+    "cnn",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "autoencoder",
+    "bag",
+    "textcnn",
+)
+TEXT = ("bag", "textcnn")
 _CHOICES = {
     "augment": AUGMENTATIONS,
-    "network": ("mlp", "cnn", "resnet18", "resnet34", "resnet50", "autoencoder"),
+    "network": NETWORKS,
     "stem": models.STEMS,
     "head": models.HEADS,
     "norm": models.NORMS,
@@ -58,10 +69,12 @@ class TrainConfig:
         augment: "none", "crop" or "crop_flip", anew in every step; what is measured is measured on
             the images as they are.
         network: "mlp", "cnn", "resnet18", "resnet34", "resnet50"; or "autoencoder", the generator
-            of teacher-guided training: of its labels a conditional one alone takes note.
-        widths: hidden layers of the MLP; the last is the feature dimension.
+            of teacher-guided training: of its labels a conditional one alone takes note; or, of
+            texts, "bag", a mean of word vectors, and "textcnn".
+        widths: dense layers of an MLP or of a network of texts; the last is the feature dimension.
         width: channels of the first stage of a CNN or autoencoder (the second has twice as many) or
-            ResNet.
+            ResNet; dimensions of a word vector.
+        vocabulary: word numbers that a network of texts knows.
         inner: multiplies the inner channels of ResNet-50 (2210.02192).
         stem: of a ResNet: "cifar" or "imagenet".
         feature_dim: d of a CNN (128 if None) or of an autoencoder's latent space (16 if None), or
@@ -116,6 +129,7 @@ class TrainConfig:
     network: Network = "mlp"
     widths: tuple[int, ...] = (256, 256, 256)
     width: int = 32
+    vocabulary: int = data.VOCABULARY
     inner: float = 1.0
     stem: Literal["cifar", "imagenet"] = "cifar"
     feature_dim: int | None = None
@@ -158,7 +172,8 @@ class TrainConfig:
         for name, accepted in _CHOICES.items():
             checks.check_choice(name, getattr(self, name), accepted)
         losses.get(self.loss, **self.hyperparameters)
-        for name in ("epochs", "batch_size", "checkpoint_every", "width", "per_stage"):
+        sizes = ("epochs", "batch_size", "checkpoint_every", "width", "vocabulary", "per_stage")
+        for name in sizes:
             checks.check_count(name, getattr(self, name), 1)
         for name in ("measure_every", "seed"):
             checks.check_count(name, getattr(self, name), 0)
@@ -192,7 +207,7 @@ class TrainConfig:
             raise checks.reject("free.replays", got, "0 for teachers and their students")
 
     def _check_norm(self) -> None:
-        others = self.network in ("mlp", "autoencoder")
+        others = self.network in ("mlp", "autoencoder", *TEXT)
         if others and self.norm != "batch":
             raise checks.reject("norm", f"{self.norm!r} with network {self.network!r}", "'batch'")
         if self.orthogonality and (others or self.norm not in ("batch", "none")):
@@ -270,6 +285,11 @@ class TrainConfig:
             return self._autoencoder(num_classes, common["axis_name"], convolution, shape)
         if self.network == "mlp":
             return models.MLP(num_classes, self.widths, **common)
+        if self.network in TEXT:
+            del common["dtype"]
+            reader = "bag" if self.network == "bag" else "convolution"
+            sizes = (self.vocabulary, self.width, self.widths, reader)
+            return models.TextClassifier(num_classes, *sizes, **common)
         common |= {"convolution": convolution, "norm": self.norm}
         if self.network == "cnn":
             channels = (self.width, 2 * self.width)

@@ -14,7 +14,7 @@ from ncjax import checks, data, models, parallel, tgt
 from ncjax.metrics import ClassMoments
 from ncjax.sop.peers import confusion
 from ncjax.training import members, steps
-from ncjax.training.config import TrainConfig
+from ncjax.training.config import TEXT, TrainConfig
 from ncjax.training.measure import make_layers, make_measure, make_reconstruction
 
 Part = Literal["train", "clean", "validation", "test"]
@@ -52,6 +52,7 @@ class Engine:
             self._ours = [0]
         _check_views(config, dataset.images)
         _check_bounds(config, dataset.images)
+        _check_words(config, dataset.images)
         steps.check_batch_size(config.batch_size, len(dataset.labels), self._shards)
         self.task = steps.Task(
             config=config,
@@ -206,6 +207,18 @@ def _check_bounds(config: TrainConfig, images: np.ndarray) -> None:
         if low < 0 or high > 1:
             got = f"{config.free.replays} for inputs from {low:g} to {high:g}"
             raise checks.reject("free.replays", got, "0 unless inputs are between 0 and 1")
+
+
+def _check_words(config: TrainConfig, images: np.ndarray) -> None:
+    """Word numbers go with networks of texts, and nothing else does."""
+    words = np.issubdtype(images.dtype, np.integer) and images.dtype != np.uint8
+    if words != (config.network in TEXT):
+        what = "word numbers" if words else f"inputs of {images.dtype}"
+        accepted = f"one of {', '.join(TEXT)}" if words else "a network of images"
+        raise checks.reject("network", f"{config.network!r} for {what}", accepted)
+    if words and int(images.max()) >= config.vocabulary:
+        got = f"{config.vocabulary} for word numbers up to {images.max()}"
+        raise checks.reject("vocabulary", got, "larger than every word number")
 
 
 def _unlabelled(dataset: data.Dataset) -> np.ndarray:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from ncjax import data
 from ncjax.checks import InputError
 from ncjax.data import wordnet
 
@@ -65,3 +66,7 @@ def test_the_whole_of_it_is_as_large_as_it_should_be():
     counts = np.bincount(found.classes, minlength=45)
     assert (counts.max(), counts.min(), len(counts)) == (14_435, 42, 45)
     assert sum(map(bool, found.examples)) == 32_923
+    dataset = data.load("wordnet")
+    assert dataset.images.shape == (94_127, 16)
+    assert dataset.images.max() == data.VOCABULARY - 1
+    assert np.bincount(dataset.test_labels).min() >= 8

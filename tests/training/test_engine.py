@@ -1,3 +1,10 @@
+import numpy as np
+import pytest
+
+from ncjax import data
+from ncjax.checks import InputError
+from ncjax.training import Engine, TrainConfig
+
 ON_DEVICES = """
 import dataclasses, jax, numpy as np
 from ncjax import data
@@ -27,3 +34,39 @@ print("agreed")
 
 def test_training_and_measuring_agree_over_backends_and_device_counts(on_devices):
     assert on_devices(ON_DEVICES).strip() == "agreed"
+
+
+def texts(count=60, vocabulary=20):
+    rng = np.random.default_rng(0)
+    labels = (np.arange(count) % 3).astype(np.int32)
+    tokens = rng.integers(1, vocabulary, (count, 6)).astype(np.int32)
+    tokens[:, 0] = labels + 1  # the first word tells the class
+    nothing = tokens[:0], labels[:0]
+    return data.Dataset("texts", 3, tokens, labels, labels, *nothing)
+
+
+@pytest.mark.parametrize("network", ["bag", "textcnn"])
+def test_networks_of_texts_learn_the_word_that_tells(network):
+    config = TrainConfig(
+        network=network, width=8, widths=(16,), vocabulary=20, batch_size=20, epochs=40
+    )
+    engine = Engine(config, texts(), "vmap")
+    state = engine.initial()
+    for _ in range(config.epochs):
+        state, _ = engine.advance(state)
+    assert engine.collapse(state)[0]["accuracy"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"network": "mlp"}, "`network`: got 'mlp' for word numbers"),
+        ({"network": "bag", "vocabulary": 10}, "`vocabulary`: got 10 for word numbers up to 19"),
+    ],
+)
+def test_word_numbers_go_with_networks_of_texts(changes, message):
+    config = TrainConfig(batch_size=20, **changes)
+    with pytest.raises(InputError, match=message):
+        Engine(config, texts(), "vmap")
+    with pytest.raises(InputError, match="a network of images"):
+        Engine(TrainConfig(network="bag"), data.load("digits"), "vmap")

@@ -1,0 +1,160 @@
+"""Small networks for short texts: classifiers, and a denoising autoencoder.
+
+Texts are word numbers, int `[N, L]`, 0 for padding (`ncjax.data.wordnet`); or relaxed ones, a
+distribution over the vocabulary at each place, `[N, L, V]`, so that gradients reach them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ncjax.models.heads import NAME, Head, HeadKind
+from ncjax.models.normalisation import BatchNorm
+from ncjax.types import AnyArray
+
+Reader = Literal["bag", "convolution"]
+PADDING = 0
+
+
+def word_weights(x: AnyArray) -> jax.Array:
+    """1 where there is a word, 0 at padding, `[N, L]`; of relaxed texts, the share of words."""
+    x = jnp.asarray(x)
+    if x.ndim == 2:
+        return (x != PADDING).astype(jnp.float32)
+    return 1 - x[..., PADDING]
+
+
+class Words(nn.Module):
+    """Vectors of words, zero at padding.
+
+    Attributes:
+        vocabulary: V.
+        dim: of a vector.
+    """
+
+    vocabulary: int
+    dim: int
+
+    def setup(self) -> None:
+        """The table."""
+        shape = (self.vocabulary, self.dim)
+        self.table = self.param("table", nn.initializers.normal(1.0), shape, jnp.float32)
+
+    def __call__(self, x: AnyArray) -> Float[Array, "N L d"]:
+        """Of texts, relaxed or not."""
+        x = jnp.asarray(x)
+        vectors = self.table[x] if x.ndim == 2 else x @ self.table
+        return vectors * word_weights(x)[..., None]
+
+    def likeness(self, vectors: Float[AnyArray, "N L d"]) -> Float[Array, "N L V"]:
+        """How like each word of the vocabulary vectors are: logits of words."""
+        return vectors @ self.table.T / jnp.sqrt(self.dim)
+
+
+class TextClassifier(nn.Module):
+    """A mean of word vectors, or of what convolutions find in them; dense layers; a head.
+
+    Attributes:
+        num_classes: K.
+        vocabulary: V.
+        dim: of word vectors.
+        widths: of the dense layers; the last is the feature dimension.
+        reader: "bag": the mean of word vectors; "convolution": mean and largest of channels, as
+            many as `dim`, of windows of three words, beside that.
+        head: "learned" or "etf".
+        head_bias: whether the head has a bias.
+        axis_name: over which batch statistics are shared.
+    """
+
+    num_classes: int
+    vocabulary: int
+    dim: int = 64
+    widths: Sequence[int] = (64,)
+    reader: Reader = "bag"
+    head: HeadKind = "learned"
+    head_bias: bool = True
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, x: Float[AnyArray, "N L V"] | Any, *, train: bool = False
+    ) -> tuple[Float[Array, "N K"], Float[Array, "N d"]]:
+        """Logits and features of a batch.
+
+        Args:
+            x: texts, `[N, L]` or `[N, L, V]`.
+            train: as in `MLP`.
+        """
+        vectors, weights = Words(self.vocabulary, self.dim, name="words")(x), word_weights(x)
+        features = averaged(vectors, weights)
+        if self.reader == "convolution":
+            found = nn.relu(nn.Conv(self.dim, (3,))(vectors)) * weights[..., None]
+            features = jnp.concatenate([features, averaged(found, weights), found.max(1)], axis=1)
+        for layer, width in enumerate(self.widths):
+            features = nn.Dense(width, use_bias=False)(features)
+            norm = BatchNorm(use_running_average=not train, axis_name=self.axis_name)
+            features = nn.relu(norm(features))
+            self.sow("intermediates", f"layer_{layer}", features)
+        return Head(self.num_classes, self.head, self.head_bias, name=NAME)(features), features
+
+
+class TextAutoencoder(nn.Module):
+    """Texts to points and back, all words at once.
+
+    Attributes:
+        num_classes: K, for the engine's sake.
+        vocabulary: V.
+        length: L.
+        latent: d, dimensions of the latent space.
+        dim: of word vectors and hidden channels.
+    """
+
+    num_classes: int
+    vocabulary: int
+    length: int
+    latent: int = 64
+    dim: int = 128
+
+    def setup(self) -> None:
+        """Both halves, which share word vectors."""
+        self.words = Words(self.vocabulary, self.dim)
+        self.reading = nn.Conv(self.dim, (3,))
+        self.encoding = nn.Dense(self.latent)
+        shape = (self.length, self.dim)
+        self.places = self.param("places", nn.initializers.normal(1.0), shape, jnp.float32)
+        self.decoding = nn.Dense(self.length * self.dim)
+        self.writing = [nn.Conv(self.dim, (3,)) for _ in range(2)]
+
+    def __call__(self, x: Any, *, train: bool = False) -> tuple[jax.Array, jax.Array]:
+        """Logits of all words, flattened `[N, L V]`, and latent points `[N, d]`."""
+        del train
+        z = self.encode(x)
+        return self.decode(z).reshape(len(z), -1), z
+
+    def encode(self, x: Any) -> Float[Array, "N d"]:
+        """Latent points of texts, relaxed or not."""
+        vectors, weights = self.words(x), word_weights(x)
+        ordered = (vectors + self.places[None]) * weights[..., None]
+        found = nn.relu(self.reading(ordered)) * weights[..., None]
+        return self.encoding(jnp.concatenate([averaged(found, weights), found.max(1)], axis=1))
+
+    def decode(self, z: Float[AnyArray, "N d"]) -> Float[Array, "N L V"]:
+        """Logits of the word at each place."""
+        hidden = self.decoding(jnp.asarray(z)).reshape(len(z), self.length, self.dim)
+        for layer in self.writing:
+            hidden = hidden + nn.relu(layer(hidden))
+        return self.words.likeness(hidden)
+
+
+def averaged(
+    vectors: Float[AnyArray, "N L d"], weights: Float[AnyArray, "N L"]
+) -> Float[Array, "N d"]:
+    """Weighted means over places; zero for texts without a word."""
+    total = jnp.maximum(weights.sum(1), 1e-6)[:, None]
+    return (vectors * weights[..., None]).sum(1) / total
