@@ -94,7 +94,7 @@ class TextClassifier(nn.Module):
         vectors, weights = Words(self.vocabulary, self.dim, name="words")(x), word_weights(x)
         features = averaged(vectors, weights)
         if self.reader == "convolution":
-            found = nn.relu(nn.Conv(self.dim, (3,))(vectors)) * weights[..., None]
+            found = nn.relu(nn.Dense(self.dim)(windows(vectors))) * weights[..., None]
             features = jnp.concatenate([features, averaged(found, weights), found.max(1)], axis=1)
         for layer, width in enumerate(self.widths):
             features = nn.Dense(width, use_bias=False)(features)
@@ -124,12 +124,12 @@ class TextAutoencoder(nn.Module):
     def setup(self) -> None:
         """Both halves, which share word vectors."""
         self.words = Words(self.vocabulary, self.dim)
-        self.reading = nn.Conv(self.dim, (3,))
+        self.reading = nn.Dense(self.dim)
         self.encoding = nn.Dense(self.latent)
         shape = (self.length, self.dim)
         self.places = self.param("places", nn.initializers.normal(1.0), shape, jnp.float32)
         self.decoding = nn.Dense(self.length * self.dim)
-        self.writing = [nn.Conv(self.dim, (3,)) for _ in range(2)]
+        self.writing = [nn.Dense(self.dim) for _ in range(2)]
 
     def __call__(self, x: Any, *, train: bool = False) -> tuple[jax.Array, jax.Array]:
         """Logits of all words, flattened `[N, L V]`, and latent points `[N, d]`."""
@@ -141,14 +141,14 @@ class TextAutoencoder(nn.Module):
         """Latent points of texts, relaxed or not."""
         vectors, weights = self.words(x), word_weights(x)
         ordered = (vectors + self.places[None]) * weights[..., None]
-        found = nn.relu(self.reading(ordered)) * weights[..., None]
+        found = nn.relu(self.reading(windows(ordered))) * weights[..., None]
         return self.encoding(jnp.concatenate([averaged(found, weights), found.max(1)], axis=1))
 
     def decode(self, z: Float[AnyArray, "N d"]) -> Float[Array, "N L V"]:
         """Logits of the word at each place."""
         hidden = self.decoding(jnp.asarray(z)).reshape(len(z), self.length, self.dim)
         for layer in self.writing:
-            hidden = hidden + nn.relu(layer(hidden))
+            hidden = hidden + nn.relu(layer(windows(hidden)))
         return self.words.likeness(hidden)
 
 
@@ -158,3 +158,12 @@ def averaged(
     """Weighted means over places; zero for texts without a word."""
     total = jnp.maximum(weights.sum(1), 1e-6)[:, None]
     return (vectors * weights[..., None]).sum(1) / total
+
+
+def windows(vectors: Float[AnyArray, "N L d"]) -> Float[Array, "N L e"]:
+    """Each place with those before and after it, `[N, L, 3 d]`: a product with it convolves.
+
+    A convolution of one axis is slow on CPUs, a product of matrices is not.
+    """
+    padded = jnp.pad(jnp.asarray(vectors), ((0, 0), (1, 1), (0, 0)))
+    return jnp.concatenate([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], axis=-1)

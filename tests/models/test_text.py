@@ -51,3 +51,11 @@ def test_an_autoencoder_of_texts_goes_to_points_and_back_to_logits_of_words():
     np.testing.assert_allclose(outputs, logits.reshape(6, -1), rtol=1e-5)
     of_relaxed = model.apply(variables, relaxed, method="encode")
     np.testing.assert_allclose(of_relaxed, z, rtol=1e-4, atol=1e-5)
+
+
+def test_a_product_with_windows_is_a_convolution():
+    x, kernel = rng.normal(size=(2, 6, 3)), rng.normal(size=(3, 3, 4))
+    found = np.asarray(text.windows(x.astype(np.float32))) @ kernel.reshape(9, 4)
+    padded = np.pad(x, ((0, 0), (1, 1), (0, 0)))
+    taps = (padded[:, tap : tap + 6] @ kernel[tap] for tap in range(3))
+    np.testing.assert_allclose(found, sum(taps), rtol=1e-4, atol=1e-5)
