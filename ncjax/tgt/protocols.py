@@ -86,7 +86,7 @@ def check_guide(guide: Guide, x: AnyArray, num_classes: int) -> None:
             of other shapes than they should have, or that are not finite.
     """
     x = jnp.asarray(x[:_TRIED])
-    logits = guide.labeler(x)
+    logits = _tried("labeler", guide.labeler, x, x)
     if np.shape(logits) != (len(x), num_classes):
         got = f"one that returns shape {np.shape(logits)} for {len(x)} examples"
         accepted = f"one of the {num_classes} classes of the data, shape [n, {num_classes}]"
@@ -107,10 +107,24 @@ def _check_generator(generator: Generator, x: jax.Array, labels: jax.Array) -> N
         remedy = "Give it fewer latent dimensions."
         raise checks.reject("generator", got, "one with scale [d] above zero", remedy)
     generator, d = given(generator, labels), len(scale)
-    z = generator.encode(x)
+    z = _tried("generator", generator.encode, x, x)
     _check_made("encodes", z, (len(x), d), x)
     _check_made("samples", generator.sample(jax.random.key(0)), (d,), x)
-    _check_made("decodes", generator.decode(z), x.shape, x)
+    decoded = _tried("generator", generator.decode, z, x)
+    _check_made("decodes", decoded, x.shape, x)
+    if decoded.dtype != x.dtype:
+        got = f"one that decodes {decoded.dtype} for examples of {x.dtype}"
+        raise checks.reject("generator", got, "one that decodes what it encodes")
+
+
+def _tried(what: str, fn: Callable[[Any], jax.Array], value: Any, x: jax.Array) -> jax.Array:
+    """What a function of someone else's returns, its failure in our words."""
+    try:
+        return fn(value)
+    except Exception as error:
+        got = f"one that fails on examples of shape {x.shape[1:]} ({type(error).__name__}: {error})"
+        remedy = "Was it made for other data?"
+        raise checks.reject(what, got, "one for these examples", remedy) from error
 
 
 def _check_made(what: str, array: jax.Array, shape: tuple[int, ...], x: jax.Array) -> None:

@@ -202,11 +202,17 @@ def _check_views(config: TrainConfig, images: np.ndarray) -> None:
 
 
 def _check_bounds(config: TrainConfig, images: np.ndarray) -> None:
-    if config.free.replays and images.dtype != np.uint8:
-        low, high = float(images.min()), float(images.max())
-        if low < 0 or high > 1:
-            got = f"{config.free.replays} for inputs from {low:g} to {high:g}"
-            raise checks.reject("free.replays", got, "0 unless inputs are between 0 and 1")
+    reconstructs = config.network == "autoencoder"
+    if images.dtype == np.uint8 or not (reconstructs or config.free.replays):
+        return
+    low, high = float(images.min()), float(images.max())
+    if low < 0 or high > 1:
+        name, value = (
+            ("network", "'autoencoder'") if reconstructs else ("free.replays", config.free.replays)
+        )
+        got = f"{value} for inputs from {low:g} to {high:g}"
+        accepted = "a classifier" if reconstructs else "0"
+        raise checks.reject(name, got, f"{accepted} unless inputs are between 0 and 1")
 
 
 def _check_words(config: TrainConfig, images: np.ndarray) -> None:

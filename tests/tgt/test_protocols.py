@@ -21,6 +21,11 @@ class Longer(Linear):
         return jnp.ones((len(z), 5))
 
 
+class Narrow(Linear):
+    def encode(self, x):
+        return x @ jnp.ones((3, 2))
+
+
 class Wider(Linear):
     def encode(self, x):
         return jnp.ones((len(x), 3))
@@ -41,6 +46,8 @@ class Conditional(Linear):
         (tgt.Guide(Linear(), lambda x: labeler(x) * jnp.nan), "`labeler`.*NaN"),
         (tgt.Guide(Linear(np.array([1.0, 0.0])), labeler), r"coordinates \[1\] do not vary"),
         (tgt.Guide(Linear(np.array([1.0, np.nan])), labeler), "`scale`"),
+        (tgt.Guide(Linear(), lambda x: x @ jnp.ones((5, 3))), "`labeler`.*fails on examples of"),
+        (tgt.Guide(Narrow(), labeler), r"`generator`.*fails on examples of shape \(4,\)"),
         (tgt.Guide(Wider(), labeler), r"encodes shape \(8, 3\)"),
         (tgt.Guide(Longer(), labeler), r"decodes shape \(8, 5\)"),
         (tgt.Guide(Nan(), labeler), "decodes.*NaN"),

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -70,3 +72,9 @@ def test_word_numbers_go_with_networks_of_texts(changes, message):
         Engine(config, texts(), "vmap")
     with pytest.raises(InputError, match="a network of images"):
         Engine(TrainConfig(network="bag"), data.load("digits"), "vmap")
+
+
+def test_autoencoders_want_inputs_between_0_and_1():
+    dataset = dataclasses.replace(data.load("digits"), images=2 * data.load("digits").images)
+    with pytest.raises(InputError, match="`network`.*'autoencoder' for inputs from 0 to 2"):
+        Engine(TrainConfig(network="autoencoder"), dataset, "vmap")
