@@ -25,6 +25,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from experiments.convnorm_networks import CNN, DIGITS
+from experiments.convnorm_networks import NORMS as TITLES
 from experiments.drawing.networks import over_seeds
 from experiments.networks import Configs, experiment
 from experiments.tables import kept, markdown
@@ -128,7 +129,9 @@ def draw(table: pd.DataFrame, folder: Path) -> None:
         "product": "product of the norms",
         "test_accuracy": "test accuracy",
     }
-    curves = dict(iter(table.groupby("norm", sort=False)))
+    titles = {one["norm"]: title for title, one in TITLES.items() if "orthogonality" not in one}
+    groups = table.groupby("norm", sort=False)
+    curves = {titles.get(norm, "spectral norm"): rows for norm, rows in groups}
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 3.0), layout="constrained")
         for ax, (column, title) in zip(figure.subplots(1, 3), panels.items(), strict=True):
