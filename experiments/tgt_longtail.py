@@ -111,7 +111,7 @@ def studies(preset: str) -> dict[str, Study]:
     found["digits, 50, fair"] = Study(DIGITS, LABELER, fair=True)
     whole = dataclasses.replace(LABELER, widths=(512, 512), epochs=15, batch_size=250)
     for ratio in (50.0, 100.0):
-        found[f"Fashion-MNIST, {ratio:g}"] = Study(_tail(FASHION, ratio), whole, GENERATOR)
+        found[f"Fashion-MNIST, {ratio:g}"] = Study(_tail(FASHION, ratio), whole, GENERATOR, steps=1500)
     return found
 
 

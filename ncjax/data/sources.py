@@ -25,6 +25,7 @@ class Dataset:
         name: what it was loaded by.
         num_classes: K.
         images: of the training set, uint8 or float32 `[N, ...]`; `inputs` of them are trained on.
+            Or texts, word numbers, int32 `[N, L]`, 0 for padding.
         labels: int32 `[N]`, in 0 .. K-1, as they are given.
         clean_labels: the same before they were corrupted.
         test_images: like `images`, `[M, ...]`; M may be 0.
@@ -143,8 +144,9 @@ def load(name: str, data_dir: Path | str | None = None) -> Dataset:
         name: "digits" (scikit-learn's 1,797 real 8x8 images of handwritten digits, stratified into
             1,437 for training and 360 for testing), "wordnet" (definitions as word numbers, int32
             `[N, 16]`, of 45 classes; `ncjax.data.wordnet`), the path of an `.npz` file with arrays
-            `images` `[N, ...]`, `labels` `[N]` and, optionally, `test_images`, `test_labels`, or a
-            name of tensorflow-datasets, as "fashion_mnist" (see `prepare`).
+            `images` `[N, ...]`, `labels` `[N]` and, optionally, `test_images`, `test_labels` (of
+            texts `texts` and `test_texts`, word numbers `[N, L]`, 0 for padding), or a name of
+            tensorflow-datasets, as "fashion_mnist" (see `prepare`).
         data_dir: where prepared data are; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.
 
     Returns:
@@ -169,30 +171,44 @@ def load(name: str, data_dir: Path | str | None = None) -> Dataset:
         scales = {which: tuple(info[which]) for which in ("mean", "deviation")}
         labels = arrays["labels"]
         return Dataset(name, info["num_classes"], clean_labels=labels, **arrays, **scales)
-    arrays = read_npz(Path(name), ("images", "labels"), ("test_images", "test_labels"))
-    images, labels = arrays["images"], arrays["labels"]
-    if images.ndim < 2 or images.size == 0:
-        raise checks.reject("images", f"shape {images.shape}", "of shape [N, ...], not empty")
+    return _of_npz(name)
+
+
+def _of_npz(name: str) -> Dataset:
+    kind = _kind(Path(name))
+    arrays = read_npz(Path(name), (kind, "labels"), (f"test_{kind}", "test_labels"))
+    inputs, labels = arrays[kind], arrays["labels"]
+    if inputs.ndim < 2 or inputs.size == 0:
+        raise checks.reject(kind, f"shape {inputs.shape}", "of shape [N, ...], not empty")
     num_classes = count_classes(labels)
-    test_images = arrays.get("test_images", images[:0])
+    test_inputs = arrays.get(f"test_{kind}", inputs[:0])
     test_labels = arrays.get("test_labels", labels[:0])
-    for prefix, x, y in [("", images, labels), ("test_", test_images, test_labels)]:
-        checks.check_shape(f"{prefix}images", x, (None, *images.shape[1:]), "[N, ...]")
+    for prefix, x, y in [("", inputs, labels), ("test_", test_inputs, test_labels)]:
+        checks.check_shape(f"{prefix}{kind}", x, (None, *inputs.shape[1:]), "[N, ...]")
         checks.check_shape(f"{prefix}labels", y, (len(x),), "[N]")
         checks.check_labels(f"{prefix}labels", y, num_classes)
-        checks.check_finite(f"{prefix}images", x)
-    counts = np.bincount(labels, minlength=num_classes)
-    checks.check_all_classes_present("labels", counts)
-    labels = np.asarray(labels, np.int32)
+        checks.check_finite(f"{prefix}{kind}", x)
+        if kind == "texts" and not (np.issubdtype(x.dtype, np.integer) and x.min(initial=0) >= 0):
+            got = f"{x.dtype}, from {x.min(initial=0)}"
+            raise checks.reject(f"{prefix}texts", got, "word numbers, integers from 0 on")
+    checks.check_all_classes_present("labels", np.bincount(labels, minlength=num_classes))
+    labels, dtype = np.asarray(labels, np.int32), np.int32 if kind == "texts" else np.float32
     return Dataset(
         name=name,
         num_classes=num_classes,
-        images=np.asarray(images, np.float32),
+        images=np.asarray(inputs, dtype),
         labels=labels,
         clean_labels=labels,
-        test_images=np.asarray(test_images, np.float32),
+        test_images=np.asarray(test_inputs, dtype),
         test_labels=np.asarray(test_labels, np.int32),
     )
+
+
+def _kind(path: Path) -> str:
+    if not zipfile.is_zipfile(path):
+        return "images"
+    with np.load(path) as file:
+        return "texts" if "texts" in file else "images"
 
 
 def count_classes(labels: np.ndarray) -> int:

@@ -48,8 +48,8 @@ class Words(nn.Module):
 
     def __call__(self, x: AnyArray) -> Float[Array, "N L d"]:
         """Of texts, relaxed or not."""
-        x = jnp.asarray(x)
-        vectors = self.table[x] if x.ndim == 2 else x @ self.table
+        x, table = jnp.asarray(x), jnp.asarray(self.table)
+        vectors = table[x] if x.ndim == 2 else x @ table
         return vectors * word_weights(x)[..., None]
 
     def likeness(self, vectors: Float[AnyArray, "N L d"]) -> Float[Array, "N L V"]:
@@ -111,25 +111,26 @@ class TextAutoencoder(nn.Module):
         num_classes: K, for the engine's sake.
         vocabulary: V.
         length: L.
-        latent: d, dimensions of the latent space.
-        dim: of word vectors and hidden channels.
+        dim: d, of the latent space.
+        width: dimensions of word vectors, and hidden channels.
     """
 
     num_classes: int
     vocabulary: int
     length: int
-    latent: int = 64
-    dim: int = 128
+    dim: int = 64
+    width: int = 128
+    variational = conditional = False
 
     def setup(self) -> None:
         """Both halves, which share word vectors."""
-        self.words = Words(self.vocabulary, self.dim)
-        self.reading = nn.Dense(self.dim)
-        self.encoding = nn.Dense(self.latent)
-        shape = (self.length, self.dim)
+        self.words = Words(self.vocabulary, self.width)
+        self.reading = nn.Dense(self.width)
+        self.encoding = nn.Dense(self.dim)
+        shape = (self.length, self.width)
         self.places = self.param("places", nn.initializers.normal(1.0), shape, jnp.float32)
-        self.decoding = nn.Dense(self.length * self.dim)
-        self.writing = [nn.Dense(self.dim) for _ in range(2)]
+        self.decoding = nn.Dense(self.length * self.width)
+        self.writing = [nn.Dense(self.width) for _ in range(2)]
 
     def __call__(self, x: Any, *, train: bool = False) -> tuple[jax.Array, jax.Array]:
         """Logits of all words, flattened `[N, L V]`, and latent points `[N, d]`."""
@@ -146,7 +147,7 @@ class TextAutoencoder(nn.Module):
 
     def decode(self, z: Float[AnyArray, "N d"]) -> Float[Array, "N L V"]:
         """Logits of the word at each place."""
-        hidden = self.decoding(jnp.asarray(z)).reshape(len(z), self.length, self.dim)
+        hidden = self.decoding(jnp.asarray(z)).reshape(len(z), self.length, self.width)
         for layer in self.writing:
             hidden = hidden + nn.relu(layer(windows(hidden)))
         return self.words.likeness(hidden)

@@ -27,10 +27,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from ncjax.tgt.objective import disagreement
-from ncjax.tgt.protocols import Generator, Labeler
+from ncjax.tgt.protocols import Generator, Labeler, hardened
 from ncjax.types import AnyArray, Scalar
 
 Student = Callable[[Any], jax.Array]
@@ -67,7 +67,7 @@ def prior(keys: jax.Array, generator: Generator) -> Explored:
 
 def random(
     keys: jax.Array,
-    x: Float[AnyArray, "n ..."],
+    x: Shaped[AnyArray, "n ..."],
     generator: Generator,
     *,
     radius: Scalar = 0.3,
@@ -89,7 +89,7 @@ def random(
 
 def gradient(
     keys: jax.Array,
-    x: Float[AnyArray, "n ..."],
+    x: Shaped[AnyArray, "n ..."],
     generator: Generator,
     student: Student,
     labeler: Labeler,
@@ -134,13 +134,16 @@ def gradient(
 
 def input_noise(
     keys: jax.Array,
-    x: Float[AnyArray, "n ..."],
+    x: Shaped[AnyArray, "n ..."],
     generator: Generator,
     *,
     radius: Scalar = 0.3,
     bound: Scalar = BOUND,
-) -> Float[Array, "n ..."]:
+) -> Shaped[Array, "n ..."]:
     """Seeds moved in a random direction as far as `random` moves them: what it is compared with.
+
+    Of texts, word numbers `[n, L]`, as many words are replaced as `random` changes, at random
+    places, by words drawn evenly from the vocabulary.
 
     Args:
         keys: one an example, `[n]`.
@@ -151,8 +154,12 @@ def input_noise(
     """
     x = jnp.asarray(x)
     flat = x.reshape(len(x), -1)
-    away = random(keys, x, generator, radius=radius, bound=bound).x.reshape(flat.shape) - flat
+    moved = random(keys, x, generator, radius=radius, bound=bound).x
     fresh = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+    if jnp.issubdtype(x.dtype, jnp.integer):
+        vocabulary = jax.eval_shape(generator.decode, generator.encode(x)).shape[-1]
+        return jax.vmap(_reworded, (0, 0, 0, None))(fresh, x, (moved != x).sum(-1), vocabulary)
+    away = moved.reshape(flat.shape) - flat
     noise = jax.vmap(lambda key: jax.random.normal(key, flat.shape[1:], flat.dtype))(fresh)
     far, norm = (jnp.linalg.norm(part, axis=-1, keepdims=True) for part in (away, noise))
     return jax.lax.stop_gradient(x + (noise * far / norm).reshape(x.shape))
@@ -179,6 +186,14 @@ def mixup(
     return share * x + (1 - share) * jnp.asarray(others)
 
 
+def _reworded(key: jax.Array, x: jax.Array, count: jax.Array, vocabulary: int) -> jax.Array:
+    """A text with so many of its places taken by random words."""
+    places, words = jax.random.split(key)
+    rank = jax.random.permutation(places, len(x))
+    drawn = jax.random.randint(words, x.shape, 0, vocabulary, x.dtype)
+    return jnp.where(rank < count, drawn, x)
+
+
 def _noisy(
     keys: jax.Array, start: jax.Array, generator: Generator, radius: Scalar, bound: Scalar
 ) -> jax.Array:
@@ -194,4 +209,5 @@ def _bounded(u: jax.Array, seed: jax.Array, bound: Scalar) -> jax.Array:
 
 
 def _explored(generator: Generator, z: jax.Array, start: jax.Array) -> Explored:
-    return jax.lax.stop_gradient(Explored(generator.decode(z), z, start))
+    x = hardened(generator, generator.decode(z))
+    return jax.lax.stop_gradient(Explored(x, z, start))

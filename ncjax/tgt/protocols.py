@@ -23,7 +23,9 @@ class Generator(Protocol):
     """Between data and a latent space, both ways; methods are traced by JAX.
 
     Latent coordinates of the data have mean zero. A conditional one has `given(labels)` too, the
-    generator of examples of those classes, int `[n]`, one for each row that it will be used on.
+    generator of examples of those classes, int `[n]`, one for each row that it will be used on. One
+    of discrete examples decodes relaxed ones, which student and labeler take as well and gradients
+    pass through, and has `harden(x)`, which makes of them examples as the data are.
     """
 
     @property
@@ -73,6 +75,12 @@ def given(generator: Generator, labels: AnyArray | None) -> Generator:
     return generator if conditioned is None or labels is None else conditioned(labels)
 
 
+def hardened(generator: Generator, x: Any) -> jax.Array:
+    """Decoded examples as the data are, if the generator decodes relaxed ones; else as they are."""
+    harden = getattr(generator, "harden", None)
+    return x if harden is None else harden(x)
+
+
 def check_guide(guide: Guide, x: AnyArray, num_classes: int) -> None:
     """Tries a teacher on a few examples.
 
@@ -110,7 +118,7 @@ def _check_generator(generator: Generator, x: jax.Array, labels: jax.Array) -> N
     z = _tried("generator", generator.encode, x, x)
     _check_made("encodes", z, (len(x), d), x)
     _check_made("samples", generator.sample(jax.random.key(0)), (d,), x)
-    decoded = _tried("generator", generator.decode, z, x)
+    decoded = hardened(generator, _tried("generator", generator.decode, z, x))
     _check_made("decodes", decoded, x.shape, x)
     if decoded.dtype != x.dtype:
         got = f"one that decodes {decoded.dtype} for examples of {x.dtype}"

@@ -14,7 +14,17 @@ from ncjax.data import Corruption
 from ncjax.data.augmentation import AUGMENTATIONS, Augmentation
 from ncjax.training import guided, methods
 
-Network = Literal["mlp", "cnn", "resnet18", "resnet34", "resnet50", "autoencoder", "bag", "textcnn"]
+Network = Literal[
+    "mlp",
+    "cnn",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "autoencoder",
+    "bag",
+    "textcnn",
+    "text_autoencoder",
+]
 NETWORKS: tuple[str, ...] = (
     "mlp",
     "cnn",
@@ -24,8 +34,10 @@ NETWORKS: tuple[str, ...] = (
     "autoencoder",
     "bag",
     "textcnn",
+    "text_autoencoder",
 )
-TEXT = ("bag", "textcnn")
+TEXT = ("bag", "textcnn", "text_autoencoder")
+AUTOENCODERS = ("autoencoder", "text_autoencoder")
 _CHOICES = {
     "augment": AUGMENTATIONS,
     "network": NETWORKS,
@@ -55,7 +67,7 @@ class TrainConfig:
 
     Attributes:
         dataset: "digits", a name of tensorflow-datasets as "fashion_mnist", or the path of an
-            `.npz` file with `images` and `labels`.
+            `.npz` file with `images` (or `texts`, word numbers) and `labels`.
         corruption: what is done to the training set (`ncjax.data.Corruption`).
         method: how to learn from samples (`ncjax.training.methods`): "standard", by the loss alone.
             From noisy labels, by cross entropy: "sop", sparse over-parameterisation; "elr",
@@ -70,7 +82,8 @@ class TrainConfig:
             the images as they are.
         network: "mlp", "cnn", "resnet18", "resnet34", "resnet50"; or "autoencoder", the generator
             of teacher-guided training: of its labels a conditional one alone takes note; or, of
-            texts, "bag", a mean of word vectors, and "textcnn".
+            texts, "bag", a mean of word vectors, "textcnn", and their own generator,
+            "text_autoencoder".
         widths: dense layers of an MLP or of a network of texts; the last is the feature dimension.
         width: channels of the first stage of a CNN or autoencoder (the second has twice as many) or
             ResNet; dimensions of a word vector.
@@ -79,7 +92,7 @@ class TrainConfig:
         stem: of a ResNet: "cifar" or "imagenet".
         feature_dim: d of a CNN (128 if None) or of an autoencoder's latent space (16 if None), or
             d = K of a ResNet as the papers make it.
-        autoencoder: settings of "autoencoder".
+        autoencoder: settings of autoencoders.
         per_stage: convolutions in a stage of a CNN.
         norm: of a CNN's or ResNet's convolutions (`ncjax.models.layers`): "batch"; "conv" or
             "conv_batch", convolutional normalisation (2103.00673), the second with batch
@@ -202,7 +215,7 @@ class TrainConfig:
         if self.free.replays and (self.augment != "none" or self.sop.consistency):
             got = f"{self.free.replays} with augmented images"
             raise checks.reject("free.replays", got, "0 unless augment is 'none'")
-        if self.free.replays and (self.method == "tgt" or self.network == "autoencoder"):
+        if self.free.replays and (self.method == "tgt" or self.reconstructs):
             got = f"{self.free.replays} with method {self.method!r}, network {self.network!r}"
             raise checks.reject("free.replays", got, "0 for teachers and their students")
 
@@ -216,14 +229,14 @@ class TrainConfig:
             raise checks.reject("orthogonality", got, accepted)
 
     def _check_method(self) -> None:
-        if self.network == "autoencoder":
+        if self.reconstructs:
             for name, accepted in (
                 ("method", ("standard",)),
                 ("decay", ("all",)),
                 ("optimizer", ("sgd", "adam", "adamw")),
             ):
                 if getattr(self, name) not in accepted:
-                    got = f"{getattr(self, name)!r} with network 'autoencoder'"
+                    got = f"{getattr(self, name)!r} with network {self.network!r}"
                     raise checks.reject(name, got, f"one of {', '.join(accepted)}")
         if self.method == "standard":
             return
@@ -253,6 +266,11 @@ class TrainConfig:
             f"v switches on after about {after:.1f} of {self.epochs} epochs"
         )
 
+    @property
+    def reconstructs(self) -> bool:
+        """Whether the network is an autoencoder, which has no head."""
+        return self.network in AUTOENCODERS
+
     def measured(self, epoch: int) -> bool:
         """Whether the network is measured after this epoch (counted from 1)."""
         if epoch == self.epochs or not self.measure_every:
@@ -273,7 +291,7 @@ class TrainConfig:
             num_classes: K.
             axis_name: over which batch statistics are shared, if they are to be.
             convolution: how to convolve, "native" for curvature (`ncjax.models.convolutions`).
-            shape: of an image, for an autoencoder.
+            shape: of an input, for an autoencoder.
         """
         common = {
             "head": self.head,
@@ -283,6 +301,9 @@ class TrainConfig:
         }
         if self.network == "autoencoder":
             return self._autoencoder(num_classes, common["axis_name"], convolution, shape)
+        if self.network == "text_autoencoder":
+            sizes = (self.vocabulary, *shape, self.feature_dim or 16, self.width)
+            return models.TextAutoencoder(num_classes, *sizes)
         if self.network == "mlp":
             return models.MLP(num_classes, self.widths, **common)
         if self.network in TEXT:

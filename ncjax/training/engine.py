@@ -60,7 +60,7 @@ class Engine:
                 dataset.num_classes, parallel.AXIS, models.fastest(), dataset.images.shape[1:]
             ),
             losses=members.loss_names(self.configs),
-            inputs=dataset.unit if config.network == "autoencoder" else dataset.inputs,
+            inputs=dataset.unit if config.reconstructs else dataset.inputs,
             standardised=dataset.standardised,
             numbers=dataset.numbers,
             confusion=_confusion(dataset) if config.method == "forward" else None,
@@ -84,8 +84,7 @@ class Engine:
             (images, dataset.labels), devices[: self._shards]
         )
         self._batches: dict[str, tuple] = {}
-        reconstructs = config.network == "autoencoder"
-        whole = (make_reconstruction if reconstructs else make_measure)(self.task)
+        whole = (make_reconstruction if config.reconstructs else make_measure)(self.task)
         self._measures = {
             "whole": self._measuring(whole, (None, None)),
             "layers": self._measuring(make_layers(self.task), None),
@@ -225,6 +224,8 @@ def _check_words(config: TrainConfig, images: np.ndarray) -> None:
     if words and int(images.max()) >= config.vocabulary:
         got = f"{config.vocabulary} for word numbers up to {images.max()}"
         raise checks.reject("vocabulary", got, "larger than every word number")
+    if words and config.method == "tgt" and config.tgt.explore == "mixup":
+        raise checks.reject("tgt.explore", "'mixup' for word numbers", "another one")
 
 
 def _unlabelled(dataset: data.Dataset) -> np.ndarray:

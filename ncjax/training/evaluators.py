@@ -30,7 +30,7 @@ def on_train(engine: Engine, state: State) -> Mapping[str, AnyArray]:
     share of wrong labels that are predicted; all else is by the labels that were given.
     """
     row = engine.collapse(state, "train")[0]
-    if engine.configs[0].network == "autoencoder":
+    if engine.configs[0].reconstructs:
         return row
     row, wrong = _without(row, "recalls"), engine.dataset.noise_rate
     if not wrong:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ncjax import checks, data, models, tgt
+from ncjax import checks, data, tgt
 from ncjax.training.config import TrainConfig
 from ncjax.training.restore import Trained, load_run
 from ncjax.types import AnyArray
@@ -77,7 +77,7 @@ class Autoencoded:
         variables: of the network.
         mean: of latent points over its training images, `[d]`.
         factor: of their covariance, which is it times its transpose, `[d, d]`.
-        model: the network.
+        model: the network, an `Autoencoder` or `TextAutoencoder` of `ncjax.models`.
         shape: of an image.
         labels: of the rows that it is used on, if it is conditional; None for no class.
     """
@@ -85,7 +85,7 @@ class Autoencoded:
     variables: Any
     mean: jax.Array
     factor: jax.Array
-    model: models.Autoencoder = dataclasses.field(metadata={"static": True})
+    model: Any = dataclasses.field(metadata={"static": True})
     shape: tuple[int, ...] = dataclasses.field(metadata={"static": True})
     labels: jax.Array | None = None
 
@@ -100,13 +100,11 @@ class Autoencoded:
 
     def encode(self, x: AnyArray) -> jax.Array:
         """Latent points less their mean."""
-        z = self.model.apply(self.variables, x, self.labels, method="encode")
-        return z - self.mean[None]
+        return self._applied("encode", x) - self.mean[None]
 
     def decode(self, z: AnyArray) -> jax.Array:
         """Images."""
-        z = z + self.mean[None]
-        x = self.model.apply(self.variables, z, self.labels, method="decode")
+        x = self._applied("decode", z + self.mean[None])
         return x.reshape(len(x), *self.shape)
 
     def sample(self, key: jax.Array) -> jax.Array:
@@ -114,21 +112,40 @@ class Autoencoded:
         noise = jax.random.normal(key, self.mean.shape)
         return noise - self.mean if self.model.variational else self.factor @ noise
 
+    def _applied(self, method: str, x: AnyArray) -> jax.Array:
+        classes = (self.labels,) if self.model.conditional else ()
+        return self.model.apply(self.variables, x, *classes, method=method)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Rewritten(Autoencoded):
+    """A trained autoencoder of texts; decodes distributions over the vocabulary, `[n, L, V]`."""
+
+    def decode(self, z: AnyArray) -> jax.Array:
+        """Relaxed texts, which gradients pass through."""
+        return jax.nn.softmax(self._applied("decode", z + self.mean[None]))
+
+    def harden(self, x: AnyArray) -> jax.Array:
+        """Their most probable words."""
+        return jnp.asarray(x).argmax(-1).astype(jnp.int32)
+
 
 def generator_of(run: Path | str) -> Autoencoded:
-    """The generator that a finished run of network "autoencoder" trained.
+    """The generator that a finished run of network "autoencoder" or "text_autoencoder" trained.
 
     Raises:
         InputError: not such a run, or not finished.
     """
     trained, path = load_run(run), Path(run) / LATENTS
     if not path.exists():
-        accepted = "the folder of a finished run of network 'autoencoder'"
+        accepted = "the folder of a finished run of an autoencoder"
         remedy = "Train one with `ncjax train --network autoencoder`."
         raise checks.reject("tgt.generator", str(run), accepted, remedy)
     with np.load(path) as latents:
         mean, covariance = latents["mean"], latents["covariance"].astype(np.float64)
-    return Autoencoded(
+    made = Rewritten if trained.config.network == "text_autoencoder" else Autoencoded
+    return made(
         variables=jax.tree.map(jnp.asarray, dict(trained.variables)),
         mean=jnp.asarray(mean, jnp.float32),
         factor=jnp.asarray(_factor(covariance), jnp.float32),

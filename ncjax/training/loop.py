@@ -164,7 +164,7 @@ def _run(engine: Engine, run: Path, writers: Sequence[str], show_progress: bool)
                     raise KeyboardInterrupt(f"saved after step {done}; run again to go on")
     if config.method == "sop":
         _write_issues(run, engine, state)
-    if config.network == "autoencoder":
+    if config.reconstructs:
         _write_latents(run, engine, state)
     else:
         _write_collapse(run, engine, state)

@@ -17,6 +17,7 @@ from ncjax.metrics import (
     mean_span,
     sample_geometry,
 )
+from ncjax.models.text import averaged, word_weights
 from ncjax.parallel import AXIS
 from ncjax.training.members import Member, loss_of
 from ncjax.training.steps import Task
@@ -77,12 +78,15 @@ def make_reconstruction(task: Task) -> Callable[..., Measured]:
 
     Returns:
         `measure(member, variables, images, labels, clean_labels, mask) -> (row, moments)`: the mean
-        squared error of a pixel, `mse`, and the mean `divergence`; moments of latent points.
+        squared error of a pixel, `mse`, and the mean `divergence`; of texts `word_accuracy`, the
+        mean share of a text's words that come back; moments of latent points.
     """
+    texts = task.config.network == "text_autoencoder"
 
     def measure(_: Member, variables: Mapping[str, Any], *batches: AnyArray) -> Measured:
         def outputs(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-            return task.model.apply(variables, (task.inputs(x), y, None), train=False)
+            inputs = x if texts else (task.inputs(x), y, None)
+            return task.model.apply(variables, inputs, train=False)
 
         def accumulate(moments: ClassMoments, batch: tuple) -> tuple[ClassMoments, None]:
             x, y, _, valid = batch
@@ -90,6 +94,10 @@ def make_reconstruction(task: Task) -> Callable[..., Measured]:
 
         def quantities(x: jax.Array, y: jax.Array, _: jax.Array) -> dict[str, jax.Array]:
             found, target = outputs(x, y)[0], task.inputs(x).reshape(len(x), -1)
+            if texts:
+                written = found.reshape(*target.shape, -1).argmax(-1)
+                right = (written == target)[..., None].astype(jnp.float32)
+                return {"word_accuracy": averaged(right, word_weights(x))[:, 0]}
             return {"mse": jnp.square(found[:, :-1] - target).mean(-1), "divergence": found[:, -1]}
 
         nothing = ClassMoments.zeros(task.model.num_classes, task.model.dim, jnp.float32)

@@ -48,7 +48,7 @@ def check_ensemble(configs: Sequence[TrainConfig]) -> None:
     """
     if not configs:
         raise checks.reject("configs", "none", "at least one run")
-    if len(configs) > 1 and configs[0].network == "autoencoder":
+    if len(configs) > 1 and configs[0].reconstructs:
         remedy = "Train each alone."
         raise checks.reject("configs", "several autoencoders", "classifiers", remedy)
     first = dataclasses.asdict(configs[0])

@@ -15,6 +15,7 @@ import numpy as np
 
 from ncjax import checks, losses, sop
 from ncjax.data.augmentation import strongly_augmented
+from ncjax.data.wordnet import PADDING, UNKNOWN
 from ncjax.parallel import AXIS
 from ncjax.sop import noise, peers
 from ncjax.types import AnyArray
@@ -202,20 +203,23 @@ def early_learning(config: ELRConfig) -> Method:
 
 @dataclasses.dataclass(frozen=True)
 class AutoencoderConfig:
-    """Settings of the network "autoencoder", which has latents of `feature_dim` (16 if None).
+    """Settings of autoencoders, which have latents of `feature_dim` (16 if None).
 
     Attributes:
-        divergence: weight of the divergence from a standard normal, beside half the squared error
-            summed over pixels: the variance of a pixel that a variational autoencoder assumes. 0
-            for a plain one.
-        conditional: tell it the classes.
+        divergence: of images, weight of the divergence from a standard normal, beside half the
+            squared error summed over pixels: the variance of a pixel that a variational autoencoder
+            assumes. 0 for a plain one.
+        conditional: of images: tell it the classes.
+        hidden: of texts, the share of words that it does not see but has to write.
     """
 
     divergence: float = 0.05
     conditional: bool = False
+    hidden: float = 0.1
 
     def __post_init__(self) -> None:
         checks.check_range("divergence", self.divergence, 0.0)
+        checks.check_range("hidden", self.hidden, 0.0, 1.0)
 
 
 def reconstruction(config: AutoencoderConfig, dim: int) -> Method:
@@ -237,6 +241,29 @@ def reconstruction(config: AutoencoderConfig, dim: int) -> Method:
         reconstructed, divergence = outputs[0, :, :-1], outputs[0, :, -1]
         errors = jnp.square(reconstructed - target).sum(-1) / 2
         return (errors + config.divergence * divergence).mean(), None
+
+    return Method(objective, see=see)
+
+
+def rewriting(config: AutoencoderConfig, vocabulary: int) -> Method:
+    """What `ncjax.models.TextAutoencoder` is trained by: to write all words, seeing most of them.
+
+    Args:
+        config: settings.
+        vocabulary: V.
+    """
+
+    def see(batch: Batch) -> tuple[jax.Array, jax.Array]:
+        length = batch.seen.shape[1:]
+        draws = jax.vmap(lambda key: jax.random.uniform(key, length))(batch.keys)
+        hide = (draws < config.hidden) & (batch.seen != PADDING)
+        return jnp.where(hide, UNKNOWN, batch.seen), batch.seen
+
+    def objective(
+        outputs: jax.Array, _labels: jax.Array, _own: None, target: jax.Array
+    ) -> tuple[jax.Array, None]:
+        logits = outputs[0].reshape(*target.shape, vocabulary)
+        return losses.cross_entropy(logits, target).mean(), None
 
     return Method(objective, see=see)
 

@@ -90,6 +90,8 @@ class Task:
     def method(self, member: Member) -> methods.Method:
         """A member's."""
         config = self.config
+        if config.network == "text_autoencoder":
+            return methods.rewriting(config.autoencoder, self.model.vocabulary)
         if config.network == "autoencoder":
             return methods.reconstruction(config.autoencoder, self.model.dim)
         if config.method == "sop":

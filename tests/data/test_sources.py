@@ -35,6 +35,14 @@ def test_arrays_come_from_npz_with_or_without_a_test_set(tmp_path):
     assert len(data.load(tested).test_labels) == 6
 
 
+def test_texts_stay_word_numbers(tmp_path):
+    texts, labels = np.array([[3, 1, 0], [2, 2, 2]]), np.array([0, 1])
+    both = {"texts": texts, "test_texts": texts[:1]}
+    found = data.load(save(tmp_path / "t.npz", **both, labels=labels, test_labels=labels[:1]))
+    assert found.images.dtype == found.test_images.dtype == np.int32
+    np.testing.assert_array_equal(found.images, texts)
+
+
 GOOD = {"images": np.ones((4, 2)), "labels": np.array([0, 1, 0, 1])}
 
 
@@ -53,6 +61,8 @@ GOOD = {"images": np.ones((4, 2)), "labels": np.array([0, 1, 0, 1])}
         ({"test_images": np.ones((2, 3)), "test_labels": np.array([0, 1])}, "`test_images`.*shape"),
         ({"images": np.full((4, 2), np.nan)}, "`images`.*NaN"),
         ({"images": np.array([None] * 4)}, "`file`.*can't be read"),
+        ({"images": None, "texts": np.ones((4, 2))}, "`texts`.*float64.*word numbers"),
+        ({"images": None, "texts": np.full((4, 2), -1)}, "`texts`.*from -1.*word numbers"),
     ],
 )
 def test_unfit_files_are_refused_by_what_is_wrong(tmp_path, changes, message):

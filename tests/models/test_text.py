@@ -43,7 +43,7 @@ def test_a_bag_does_not_mind_the_order_and_a_convolution_does():
 
 
 def test_an_autoencoder_of_texts_goes_to_points_and_back_to_logits_of_words():
-    model = text.TextAutoencoder(3, 9, length=5, latent=4, dim=8)
+    model = text.TextAutoencoder(3, 9, length=5, dim=4, width=8)
     (outputs, z), variables = model.init_with_output(jax.random.key(0), tokens)
     assert z.shape == (6, 4)
     logits = model.apply(variables, z, method="decode")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ncjax import tgt
-from tests.tgt.linear import Linear, keys, labeler, student, x
+from tests.tgt.linear import Linear, Spelled, keys, labeler, read, student, texts, x
 
 climb = functools.partial(tgt.gradient, generator=Linear(), student=student, labeler=labeler)
 
@@ -85,3 +85,28 @@ def test_no_gradient_passes_what_is_explored():
         return climb(keys, x, student=own).x.sum()
 
     assert jax.grad(through)(jnp.float32(1.0)) == 0
+
+
+def test_texts_are_explored_relaxed_and_come_back_as_texts():
+    def reader(x):
+        return jnp.roll(read(x), 1, axis=-1)
+
+    near = tgt.random(keys, texts, Spelled(), radius=0.01)
+    np.testing.assert_array_equal(near.x, texts)
+    far = tgt.gradient(keys, texts, Spelled(), reader, read, radius=0.4, length=0.4, steps=3)
+    assert far.x.dtype == texts.dtype
+    assert far.x.shape == texts.shape
+    relaxed = (Spelled().decode(z) for z in (near.z, far.z))
+    before, after = (np.asarray(tgt.disagreement(reader(p), read(p))) for p in relaxed)
+    assert after.mean() > before.mean()
+
+
+def test_noise_replaces_as_many_words_as_exploring_does():
+    many = jax.random.split(jax.random.key(2), 600)
+    seeds = np.tile(texts, (50, 1))
+    moved = np.asarray(tgt.random(many, seeds, Spelled(), radius=0.5).x) != seeds
+    noisy = np.asarray(tgt.input_noise(many, seeds, Spelled(), radius=0.5)) != seeds
+    assert (noisy.sum(1) <= moved.sum(1)).all()
+    # A word that is drawn is the same again once in five times.
+    assert noisy.mean() == pytest.approx(0.8 * moved.mean(), rel=0.1)
+    np.testing.assert_allclose(noisy.mean(0), noisy.mean(), rtol=0.2)

@@ -8,7 +8,7 @@ from scipy.special import softmax
 from ncjax import tgt
 from ncjax.checks import InputError
 from ncjax.tgt import protocols
-from tests.tgt.linear import Linear, labeler, x
+from tests.tgt.linear import Linear, Spelled, labeler, read, texts, x
 
 
 class Nan(Linear):
@@ -76,3 +76,18 @@ def test_probabilities_make_a_labeler():
     logits = tgt.from_probabilities(lambda x: softmax(np.asarray(labeler(x)), axis=1))(x)
     np.testing.assert_allclose(softmax(logits, axis=1), softmax(labeler(x), axis=1), rtol=1e-4)
     assert np.isfinite(tgt.from_probabilities(np.zeros_like)(x)).all()
+
+
+class Soft:
+    """One that does not come back to texts."""
+
+    def __getattr__(self, name):
+        if name == "harden":
+            raise AttributeError(name)
+        return getattr(Spelled(), name)
+
+
+def test_generators_of_texts_come_back_to_texts():
+    tgt.check_guide(tgt.Guide(Spelled(), read), texts, 3)
+    with pytest.raises(InputError, match=r"decodes shape \(8, 3, 5\)"):
+        tgt.check_guide(tgt.Guide(Soft(), read), texts, 3)

@@ -26,7 +26,7 @@ def advanced(config, shards=1, count=2, images=images, numbers=None, **of_task):
     """State before and after some steps."""
     task = steps.Task(
         config=config,
-        model=config.model(3, AXIS),
+        model=config.model(3, AXIS, shape=images.shape[1:]),
         losses=(config.loss,),
         inputs=lambda x: 2 * x,
         numbers=np.arange(12) if numbers is None else numbers,

@@ -1,5 +1,7 @@
 """Autoencoders trained by the engine, and teachers made of runs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -98,3 +100,43 @@ def test_components_are_fitted_to_what_is_asked_for(fit, trained):
 def test_what_is_not_an_autoencoder_is_refused(trained):
     with pytest.raises(InputError, match=r"`tgt.generator`: got .*trained"):
         generator_of(trained[0])
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    """Two classes, told apart by which half of the vocabulary their words are of."""
+    folder, rng = tmp_path_factory.mktemp("texts"), np.random.default_rng(0)
+    arrays = {}
+    for prefix, count in (("", 240), ("test_", 60)):
+        labels = np.arange(count) % 2
+        words = rng.integers(2, 11, (count, 4)) + 9 * labels[:, None]
+        words[rng.random(count) < 0.3, 3:] = 0
+        arrays |= {f"{prefix}texts": words.astype(np.int32), f"{prefix}labels": labels}
+    np.savez(folder / "texts.npz", **arrays)
+    common = {"dataset": str(folder / "texts.npz"), "vocabulary": 20, "batch_size": 40}
+    return folder, dataclasses.replace(CONFIG, **common)
+
+
+def test_a_student_of_texts_learns_from_both(texts):
+    folder, common = texts
+    hidden = methods.AutoencoderConfig(hidden=0.2)
+    changes = {"network": "text_autoencoder", "width": 24, "epochs": 60, "autoencoder": hidden}
+    writer = dataclasses.replace(common, **changes)
+    written = train(writer, folder / "writer", show_progress=False)
+    assert written["test_word_accuracy"].iloc[-1] > 0.3
+    reader = dataclasses.replace(common, network="textcnn", widths=(8,), epochs=3)
+    train(reader, folder / "reader", show_progress=False)
+    generator = generator_of(folder / "writer")
+    dataset = data.load(common.dataset)
+    tgt.check_guide(
+        tgt.Guide(generator, labeler_of(load_run(folder / "reader"))), dataset.images, 2
+    )
+    for explore in ("gradient", "input_noise"):
+        exploring = guided.TGTConfig(
+            str(folder / "reader"), str(folder / "writer"), explore=explore, steps=2
+        )
+        few = data.Corruption(per_class=20, unlabelled=True)
+        changes = {"network": "bag", "widths": (8,), "epochs": 30, "method": "tgt"}
+        student = dataclasses.replace(common, corruption=few, tgt=exploring, **changes)
+        table = train(student, folder / explore, show_progress=False)
+        assert table["test_accuracy"].iloc[-1] > 0.8

@@ -144,3 +144,25 @@ def test_rates_suit_batch_and_epochs_unless_they_are_given_and_an_inert_run_can_
     assert sop.activation_epochs(rates.v, 64) == pytest.approx(4)
     given = TrainConfig(method="sop", sop={"lr_v": 7.0, "inert": True}, epochs=2).sop_rates
     assert given.v == 7.0
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_autoencoders_of_texts_write_words_that_they_did_not_see(shards):
+    words = np.random.default_rng(4).integers(0, 6, (12, 5)).astype(np.int32)
+    config = dataclasses.replace(
+        PLAIN,
+        network="text_autoencoder",
+        vocabulary=6,
+        autoencoder=methods.AutoencoderConfig(hidden=0.5),
+    )
+    state, _, loss, rows = advanced(config, shards, 1, words)
+    chosen = rows.swapaxes(0, 1).reshape(-1, 6)[0]
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 0), 1)
+    keys = jax.vmap(lambda place: jax.random.fold_in(key, place))(jnp.arange(6))
+    hidden = np.asarray(jax.vmap(lambda key: jax.random.uniform(key, (5,)))(keys)) < 0.5
+    shown = np.where(hidden & (words[chosen] > 0), 1, words[chosen])
+    assert 0 < (shown != words[chosen]).mean() < 1
+    outputs = config.model(3, shape=(5,)).apply(dict(state.variables), shown)[0]
+    np.testing.assert_allclose(
+        loss, losses.cross_entropy(outputs.reshape(6, 5, 6), words[chosen]).mean(), rtol=1e-5
+    )
