@@ -10,32 +10,19 @@ out are the unlabelled pool of one arm. Test sets are balanced.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 import tyro
 
 from experiments import tgt_networks
 from experiments.collapse_imbalance import geometry
-from experiments.networks import experiment, last, spread, trained
-from experiments.tables import markdown
-from experiments.tgt_networks import (
-    ARMS,
-    KD,
-    chosen,
-    disagreements,
-    paired,
-    student,
-    tail,
-    tempered,
-)
-from ncjax import data, runs, training
+from experiments.tgt_networks import disagreements, tail
+from ncjax import data, training
 from ncjax.data import Corruption
 from ncjax.training import TrainConfig
 
-KEYS = ("study", "arm", "setting", "seed")
 ADAM = {"optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 0.0, "measure_every": 0}
 DIGITS = TrainConfig(
     widths=(32,),
@@ -111,7 +98,9 @@ def studies(preset: str) -> dict[str, Study]:
     found["digits, 50, fair"] = Study(DIGITS, LABELER, fair=True)
     whole = dataclasses.replace(LABELER, widths=(512, 512), epochs=15, batch_size=250)
     for ratio in (50.0, 100.0):
-        found[f"Fashion-MNIST, {ratio:g}"] = Study(_tail(FASHION, ratio), whole, GENERATOR, steps=1500)
+        found[f"Fashion-MNIST, {ratio:g}"] = Study(
+            _tail(FASHION, ratio), whole, GENERATOR, steps=1500
+        )
     return found
 
 
@@ -139,63 +128,33 @@ def main(preset: Literal["smoke", "cpu"] = "cpu", run: Path = Path("runs/tgt_lon
     for name, study in studies(preset).items():
         folder = run / name.replace(", ", "-").replace(" ", "-").lower()
         picked[name] = studied(name, study, SEEDS[preset], folder)
-    tgt_networks.draw_classes(picked, 10, run / "tgt_longtail.png")
+    classes = [[k] for k in range(10)]
+    path = run / "tgt_longtail.png"
+    tgt_networks.draw_classes(picked, classes, "class, by falling frequency", path)
     print(f"written: {run}")
 
 
 def studied(name: str, study: Study, seeds: int, run: Path) -> pd.DataFrame:
     """One study; the last measurements of each arm at its chosen setting."""
-    teachers = {seed: teacher_of(study, seed, run) for seed in range(seeds)}
-    bases = {seed: study.of_seed(seed)[0] for seed in range(seeds)}
-
-    def configs(arms: Mapping[str, tuple]) -> dict[tuple, TrainConfig]:
-        return {
-            (name, arm, number, seed): student(bases[seed], settings, teachers[seed])
-            for arm, grid in arms.items()
-            for number, settings in enumerate(grid)
-            for seed in range(seeds)
-        }
-
-    first = last(trained(configs({KD: ARMS[KD]}), KEYS, run / "temperature"), KEYS)
-    arms = tempered(ARMS[KD][chosen(first)["setting"].iloc[0]]["temperature"])
+    bases, teachers = {}, {}
+    for seed in range(seeds):
+        bases[seed], teacher = study.of_seed(seed)
+        fields = {"fit": "train" if study.fair else "all"}
+        if study.generator is not None:
+            fields["generator"] = str(run.parent / f"generator-{study.generator.dataset}")
+            training.train(study.generator, fields["generator"])
+        teachers[seed] = tgt_networks.labeler(teacher, run / "teachers" / f"{seed}", **fields)
     columns = ("test_accuracy", "tail", "validation_accuracy", "minority_cosine")
-    ends = experiment("tgt_longtail", configs(arms), KEYS, columns, run, lambda *_: None, with_tail)
-    picked = chosen(ends)
-    settings = picked.groupby("arm", sort=False)["setting"].first()
-    table = spread(picked, ["arm"], columns)
-    table.insert(0, "setting", [_worded(arms[arm][number]) for arm, number in settings.items()])
-    compared = pd.concat(
-        {base: paired(picked, ("test_accuracy", "tail"), base) for base in (KD, "TGT random")}
-    )
-    for file, one in (("chosen", table), ("differences", compared)):
-        runs.write_atomically(run / f"{file}.md", markdown(one) + "\n")
-        print(f"{name}, {file}:\n{markdown(one)}")
+    picked = tgt_networks.compared(name, bases, teachers, columns, run, finish=with_tail)
     climbed = picked[(picked["arm"] == "TGT gradient") & (picked["seed"] == 0)]
     found = disagreements(Path(climbed["run"].iloc[0]))
     tgt_networks.draw_path(*found, run / "figures" / "tgt_path.png")
     return picked
 
 
-def teacher_of(study: Study, seed: int, run: Path) -> dict[str, Any]:
-    """Trained, unless it is: fields of `TGTConfig` that name it."""
-    _, labeler = study.of_seed(seed)
-    folder = run / "teachers" / f"labeler-{seed}"
-    training.train(labeler, folder, show_progress=False)
-    named = {"labeler": str(folder), "fit": "train" if study.fair else "all"}
-    if study.generator is not None:
-        named["generator"] = str(run.parent / f"generator-{study.generator.dataset}")
-        training.train(study.generator, named["generator"])
-    return named
-
-
 def with_tail(ends: pd.DataFrame) -> pd.DataFrame:
     """With accuracy on the rarer half of the classes, and the geometry of their classifiers."""
     return geometry(ends.assign(tail=tail(ends, range(5, 10))))
-
-
-def _worded(settings: Mapping[str, Any]) -> str:
-    shown = {name: value for name, value in settings.items() if isinstance(value, float)}
-    return ", ".join(f"{name} {value:g}" for name, value in shown.items()) or "-"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ first the temperature, for distillation alone, then what else an arm has, at tha
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ncjax import plots, tgt, training
+from experiments.networks import experiment, last, spread, trained
+from experiments.tables import markdown
+from ncjax import plots, runs, tgt, training
 from ncjax.plots import COLORS, MARKERS, STYLE
 from ncjax.tgt.protocols import given
 from ncjax.training import TrainConfig
 from ncjax.training.guided import TGTConfig
 from ncjax.training.guides import guide_of
 
-TEMPERATURES = ({"temperature": 2.0}, {"temperature": 4.0}, {"temperature": 8.0})
-RADII = ({"radius": 0.3}, {"radius": 0.6}, {"radius": 1.0})
+KEYS = ("study", "arm", "setting", "seed")
+TEMPERATURES = tuple({"temperature": one} for one in (2.0, 4.0, 8.0, 16.0))
+RADII = tuple({"radius": one} for one in (0.3, 0.6, 1.0, 1.5))
 LENGTHS = (
     {"radius": 0.3, "length": 0.3},
     {"radius": 0.6, "length": 0.6},
@@ -40,7 +43,7 @@ ARMS: dict[str, tuple[dict[str, Any], ...]] = {
     "KD at temperature 1": ({"explore": "none", "temperature": 1.0},),
     KD: tuple({"explore": "none", **one} for one in TEMPERATURES),
     "KD + input noise": tuple({"explore": "input_noise", **one} for one in RADII),
-    "KD + mixup": tuple({"explore": "mixup", "alpha": alpha} for alpha in (0.2, 1.0)),
+    "KD + mixup": tuple({"explore": "mixup", "alpha": alpha} for alpha in (0.2, 1.0, 4.0)),
     "KD + unlabelled": ({"explore": "none", "unlabelled": 1.0},),
     "TGT prior": ({"explore": "prior"},),
     "TGT random": tuple({"explore": "random", **one} for one in RADII),
@@ -71,6 +74,74 @@ def student(
     if "method" in settings:
         return dataclasses.replace(base, **settings)
     return dataclasses.replace(base, method="tgt", tgt=TGTConfig(**{**teacher, **settings}))
+
+
+def compared(
+    name: str,
+    bases: Mapping[int, TrainConfig],
+    teachers: Mapping[int, Mapping[str, Any]],
+    columns: Sequence[str],
+    run: Path,
+    *,
+    finish: Callable[[pd.DataFrame], pd.DataFrame],
+    arms: Iterable[str] = ARMS,
+) -> pd.DataFrame:
+    """All arms on one set of data, with tables of them and of their differences.
+
+    Args:
+        name: of the data, for what is printed.
+        bases: of the students of each seed.
+        teachers: fields of `TGTConfig` that name each seed's.
+        columns: of the table.
+        run: folder for everything.
+        finish: adds columns to the last measurements; "tail" is one of them.
+        arms: some of `ARMS`.
+
+    Returns:
+        The last measurements of each arm at its chosen setting.
+    """
+
+    def configs(grids: Mapping[str, tuple]) -> dict[tuple, TrainConfig]:
+        return {
+            (name, arm, number, seed): student(bases[seed], settings, teachers[seed])
+            for arm, grid in grids.items()
+            for number, settings in enumerate(grid)
+            for seed in bases
+        }
+
+    first = last(trained(configs({KD: ARMS[KD]}), KEYS, run / "temperature"), KEYS)
+    temperature = ARMS[KD][chosen(first)["setting"].iloc[0]]["temperature"]
+    grids = {arm: grid for arm, grid in tempered(temperature).items() if arm in arms}
+    ends = experiment("arms", configs(grids), KEYS, columns, run, lambda *_: None, finish)
+    picked = chosen(ends)
+    settings = picked.groupby("arm", sort=False)["setting"].first()
+    table = spread(picked, ["arm"], columns)
+    table.insert(0, "setting", [_worded(grids[arm][number]) for arm, number in settings.items()])
+    off = {base: paired(picked, columns[:2], base) for base in (KD, "TGT random")}
+    for file, one in {
+        "chosen": table,
+        **{f"less {base}": one for base, one in off.items()},
+    }.items():
+        runs.write_atomically(run / f"{file.replace(' ', '_').lower()}.md", markdown(one) + "\n")
+        print(f"{name}, {file}:\n{markdown(one)}")
+    return picked
+
+
+def _worded(settings: Mapping[str, Any]) -> str:
+    shown = {name: value for name, value in settings.items() if isinstance(value, float)}
+    return ", ".join(f"{name} {value:g}" for name, value in shown.items()) or "-"
+
+
+def labeler(config: TrainConfig, folder: Path, **fields: Any) -> dict[str, Any]:
+    """Trained, unless it is: fields of `TGTConfig` that name it, with others.
+
+    Args:
+        config: of its run.
+        folder: of its run.
+        fields: others.
+    """
+    training.train(config, folder, show_progress=False)
+    return {"labeler": str(folder), **fields}
 
 
 def chosen(table: pd.DataFrame, column: str = "validation_accuracy") -> pd.DataFrame:
@@ -161,23 +232,23 @@ def draw_path(table: pd.DataFrame, images: np.ndarray, path: Path) -> None:
         plots.save(figure, path)
 
 
-def draw_classes(tables: Mapping[str, pd.DataFrame], num_classes: int, path: Path) -> None:
-    """Accuracy on each class, from head to tail, a panel a table, a line an arm."""
+def draw_classes(
+    tables: Mapping[str, pd.DataFrame], groups: Sequence[Sequence[int]], xlabel: str, path: Path
+) -> None:
+    """Mean accuracy on groups of classes, a panel a table, a line an arm."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.2 * len(tables) + 0.4, 3.6), layout="constrained")
         axes = figure.subplots(1, len(tables), squeeze=False, sharey=True)[0]
         for ax, (title, table) in zip(axes, tables.items(), strict=True):
             for number, (arm, rows) in enumerate(table.groupby("arm", sort=False)):
-                recalls = rows[[f"test_recall_{k}" for k in range(num_classes)]]
+                recalls = [tail(rows, group).mean() for group in groups]
                 style = {
                     "color": COLORS[number % len(COLORS)],
                     "marker": MARKERS[number % len(MARKERS)],
                 }
                 dashes = "-" if number < len(COLORS) else "--"
-                ax.plot(
-                    range(num_classes), recalls.mean(), dashes, markersize=4, label=arm, **style
-                )
-            ax.set(xlabel="class, by falling frequency", title=title)
+                ax.plot(range(len(groups)), recalls, dashes, markersize=4, label=arm, **style)
+            ax.set(xlabel=xlabel, title=title)
         axes[0].set_ylabel("test accuracy")
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=4)

@@ -32,6 +32,7 @@ class Corruption:
         imbalance: of an exponential long tail, largest class over smallest: class k keeps
             imbalance^(-k / (K - 1)) of its examples.
         per_class: at most so many examples of each class, before the long tail; all if None.
+        share: of the examples of each class that stay, likewise; classes keep their proportions.
         validation: so many examples of each class are taken out first, with their true labels.
         unlabelled: keep the images of what is left out then, without labels.
         seed: of all of it.
@@ -41,6 +42,7 @@ class Corruption:
     noise: float = 0.0
     imbalance: float = 1.0
     per_class: int | None = None
+    share: float = 1.0
     validation: int = 0
     unlabelled: bool = False
     seed: int = 0
@@ -53,6 +55,9 @@ class Corruption:
         checks.check_range("imbalance", self.imbalance, 1.0)
         if self.per_class is not None:
             checks.check_count("per_class", self.per_class, 1)
+        checks.check_range("share", self.share, 0.0, closed=False)
+        if self.share > 1:
+            raise checks.reject("share", self.share, "above 0 and at most 1")
         for name in ("validation", "seed"):
             checks.check_count(name, getattr(self, name), 0)
 
@@ -89,14 +94,14 @@ class Corruption:
             num_classes: K.
         """
         rest = np.setdiff1d(np.arange(len(labels)), self.held_out(labels, num_classes))
-        if self.per_class is None and self.imbalance == 1:
+        if self.per_class is None and self.imbalance == self.share == 1:
             return rest
         rank = np.random.default_rng([self.seed, 1]).permutation(len(labels))
         rows = []
         for k in range(num_classes):
             members = rest[labels[rest] == k]
             size = min(len(members), self.per_class or len(members))
-            size = max(1, round(size * self.imbalance ** (-k / (num_classes - 1))))
+            size = max(1, round(size * self.share * self.imbalance ** (-k / (num_classes - 1))))
             rows.append(members[np.argsort(rank[members])[:size]])
         return np.sort(np.concatenate(rows))
 

@@ -271,16 +271,10 @@ def _digits() -> Dataset:
     return Dataset("digits", 10, images[train], given, given, images[test], labels[test])
 
 
-WORDS, VOCABULARY = 16, 4096
-"""Of "wordnet": words of a definition that are kept, and the size of the vocabulary."""
-
-
 def _wordnet() -> Dataset:
     found = wordnet.glosses()
-    rows, classes = np.arange(len(found.classes)), found.classes
-    train, test = train_test_split(rows, test_size=0.2, stratify=classes, random_state=0)
-    known = wordnet.vocabulary([found.definitions[row] for row in train], VOCABULARY)
-    tokens = known.encode(found.definitions, WORDS)
+    train, test = wordnet.split()
+    tokens = wordnet.known().encode(found.definitions, wordnet.WORDS)
+    classes, count = found.classes, len(wordnet.CLASSES)
     given = classes[train]
-    count = len(wordnet.CLASSES)
     return Dataset("wordnet", count, tokens[train], given, given, tokens[test], classes[test])

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.model_selection import train_test_split
 
 from ncjax import checks
 
@@ -70,6 +71,8 @@ CLASSES = [
 ]
 """Names of the lexicographer classes, by their number in the files."""
 PADDING, UNKNOWN = 0, 1
+WORDS, VOCABULARY = 16, 4096
+"""Of data set "wordnet": words of a text that are kept, and the size of the vocabulary."""
 WORD = r"(?u)\b\w+\b"
 _EXAMPLE = re.compile(r'"([^"]+)"')
 
@@ -153,9 +156,9 @@ class Vocabulary:
         return found
 
     def decode(self, tokens: np.ndarray) -> str:
-        """The words of one text."""
-        known = {UNKNOWN: "?"} | {number + 2: word for number, word in enumerate(self.words)}
-        return " ".join(known[int(token)] for token in tokens if token != PADDING)
+        """The words of one text, "?" for those that are not known."""
+        known = {number + 2: word for number, word in enumerate(self.words)}
+        return " ".join(known.get(int(token), "?") for token in tokens if token != PADDING)
 
 
 def vocabulary(texts: list[str] | tuple[str, ...], size: int) -> Vocabulary:
@@ -171,3 +174,17 @@ def vocabulary(texts: list[str] | tuple[str, ...], size: int) -> Vocabulary:
     words = counter.get_feature_names_out()
     order = np.lexsort((words, -counts))
     return Vocabulary(tuple(words[order].tolist()))
+
+
+def split() -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the synsets for training and for testing, a fifth, stratified."""
+    classes = glosses().classes
+    rows = np.arange(len(classes))
+    return tuple(train_test_split(rows, test_size=0.2, stratify=classes, random_state=0))
+
+
+@functools.lru_cache(maxsize=1)
+def known() -> Vocabulary:
+    """The vocabulary of data set "wordnet": of its definitions for training."""
+    definitions = glosses().definitions
+    return vocabulary([definitions[row] for row in split()[0]], VOCABULARY)

@@ -42,6 +42,14 @@ def test_a_long_tail_falls_exponentially_by_true_class():
     assert np.all(np.diff(rows) > 0)
 
 
+def test_a_share_keeps_the_proportions_of_classes():
+    unequal = np.repeat([0, 1, 2], [500, 60, 3])
+    counts = np.bincount(unequal[Corruption(share=0.1).kept(unequal, 3)])
+    np.testing.assert_array_equal(counts, [50, 6, 1])
+    both = Corruption(share=0.1, per_class=100).kept(unequal, 3)
+    np.testing.assert_array_equal(np.bincount(unequal[both]), [10, 6, 1])
+
+
 def test_an_example_keeps_its_noise_and_subsets_are_nested_whatever_else_is_asked_for():
     digits = data.load("digits")
     noisy = digits.corrupt(Corruption("symmetric", noise=0.5))
@@ -88,6 +96,8 @@ def test_validation_is_taken_out_with_true_labels_and_the_rest_keeps_its_numbers
         ({"labels": "symetric"}, "Did you mean 'symmetric'"),
         ({"noise": 1.5}, "`noise`"),
         ({"imbalance": 0.5}, "`imbalance`.*at least 1"),
+        ({"share": 0.0}, "`share`"),
+        ({"share": 1.5}, "`share`.*at most 1"),
         ({"per_class": 0}, "`per_class`"),
         ({"validation": -1}, "`validation`"),
     ],

@@ -70,3 +70,6 @@ def test_the_whole_of_it_is_as_large_as_it_should_be():
     assert dataset.images.shape == (94_127, 16)
     assert dataset.images.max() == data.VOCABULARY - 1
     assert np.bincount(dataset.test_labels).min() >= 8
+    row = int(wordnet.split()[0][7])
+    words = wordnet.known().decode(dataset.images[7]).split()
+    assert words[:2] == found.definitions[row].lower().split()[:2]

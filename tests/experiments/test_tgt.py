@@ -1,21 +1,49 @@
 """The experiments with teacher-guided training, at their smallest preset."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import tgt_longtail, tgt_networks
+from experiments import tgt_longtail, tgt_lowdata, tgt_networks, tgt_text
+from ncjax.data import wordnet
 
 
-@pytest.mark.usefixtures("no_type_checks")
-def test_arms_train_on_a_long_tail_and_end_with_tables_and_figures(tmp_path, capsys, monkeypatch):
-    some = ("one-hot", "KD", "TGT random", "TGT gradient")
+@pytest.fixture
+def few_glosses(tmp_path, monkeypatch):
+    """A WordNet of forty synsets a class."""
+    rng = np.random.default_rng(0)
+    lines = [
+        f"0 {k % 45:02d} n 01 a 0 000 | {' '.join(rng.choice(['by', 'or', 'to'], 6))} of {k % 45}"
+        for k in range(40 * 45)
+    ]
+    for number, name in enumerate(wordnet.FILES):
+        (tmp_path / name).write_text("\n".join(lines[number::4]) + "\n")
+    monkeypatch.setenv("WORDNET_DIR", str(tmp_path))
+    yield wordnet.glosses.cache_clear(), wordnet.known.cache_clear()
+    wordnet.glosses.cache_clear()
+    wordnet.known.cache_clear()
+
+
+@pytest.mark.usefixtures("no_type_checks", "few_glosses")
+@pytest.mark.parametrize(
+    ("module", "last", "files"),
+    [
+        (tgt_longtail, "TGT gradient", ("tgt_longtail.png", "digits/figures/tgt_path.png")),
+        (tgt_lowdata, "TGT prior", ("tgt_lowdata.png", "10/less_kd.md", "10/chosen.md")),
+        (tgt_text, "TGT gradient", ("tgt_text.png", "on_the_way.md")),
+    ],
+)
+def test_arms_train_and_end_with_tables_and_figures(
+    module, last, files, tmp_path, capsys, monkeypatch
+):
+    some = ("one-hot", "KD", "TGT random", last)
     arms = {arm: tgt_networks.ARMS[arm][:1] for arm in some}
-    for module in (tgt_longtail, tgt_networks):
-        monkeypatch.setattr(module, "ARMS", arms)
-    tgt_longtail.main("smoke", tmp_path / "run")
+    for one in (tgt_lowdata, tgt_networks, tgt_text):
+        monkeypatch.setattr(one, "ARMS", arms)
+    module.main("smoke", tmp_path / "run")
     printed = capsys.readouterr().out
     assert all(arm in printed for arm in some)
-    for file in ("tgt_longtail.png", "digits/chosen.md", "digits/figures/tgt_path.png"):
+    for file in files:
         assert (tmp_path / "run" / file).exists()
 
 
