@@ -37,7 +37,8 @@ LENGTHS = (
     {"radius": 1.0, "length": 1.0},
 )
 KD = "KD"
-ARMS: dict[str, tuple[dict[str, Any], ...]] = {
+Grids = Mapping[str, tuple[dict[str, Any], ...]]
+ARMS: Grids = {
     "one-hot": ({"method": "standard"},),
     "logit adjustment": ({"method": "logit_adjustment"},),
     "KD at temperature 1": ({"explore": "none", "temperature": 1.0},),
@@ -52,7 +53,7 @@ ARMS: dict[str, tuple[dict[str, Any], ...]] = {
 """Of each arm, the settings to choose among; in the order of tables."""
 
 
-def tempered(temperature: float) -> dict[str, tuple[dict[str, Any], ...]]:
+def tempered(temperature: float) -> Grids:
     """All arms, with this temperature where they have none of their own."""
     arms = {**ARMS, KD: ({"explore": "none"},)}
     return {
@@ -101,29 +102,55 @@ def compared(
         The last measurements of each arm at its chosen setting.
     """
 
-    def configs(grids: Mapping[str, tuple]) -> dict[tuple, TrainConfig]:
-        return {
+    def measured(grids: Grids, stage: str) -> pd.DataFrame:
+        configs = {
             (name, arm, number, seed): student(bases[seed], settings, teachers[seed])
             for arm, grid in grids.items()
             for number, settings in enumerate(grid)
             for seed in bases
         }
+        if stage == "temperature":
+            return last(trained(configs, KEYS, run / stage), KEYS)
+        return experiment(stage, configs, KEYS, columns, run, lambda *_: None, finish)
 
-    first = last(trained(configs({KD: ARMS[KD]}), KEYS, run / "temperature"), KEYS)
-    temperature = ARMS[KD][chosen(first)["setting"].iloc[0]]["temperature"]
+    return reported(name, measured, columns, run, arms)
+
+
+def reported(
+    name: str,
+    measured: Callable[[Grids, str], pd.DataFrame],
+    columns: Sequence[str],
+    run: Path,
+    arms: Iterable[str] = ARMS,
+    decides: str = "validation_accuracy",
+) -> pd.DataFrame:
+    """Settings chosen in two stages, with tables of the arms and of their differences.
+
+    Args:
+        name: of the data, for what is printed.
+        measured: the last measurements of arms at all their settings, in a stage, "temperature" or
+            "arms".
+        columns: of the table; differences are of the first two.
+        run: folder for the tables.
+        arms: some of `ARMS`.
+        decides: the measure by which settings are chosen.
+
+    Returns:
+        The last measurements of each arm at its chosen setting.
+    """
+    first = measured({KD: ARMS[KD]}, "temperature")
+    temperature = ARMS[KD][chosen(first, decides)["setting"].iloc[0]]["temperature"]
     grids = {arm: grid for arm, grid in tempered(temperature).items() if arm in arms}
-    ends = experiment("arms", configs(grids), KEYS, columns, run, lambda *_: None, finish)
-    picked = chosen(ends)
+    picked = chosen(measured(grids, "arms"), decides)
     settings = picked.groupby("arm", sort=False)["setting"].first()
     table = spread(picked, ["arm"], columns)
     table.insert(0, "setting", [_worded(grids[arm][number]) for arm, number in settings.items()])
-    off = {base: paired(picked, columns[:2], base) for base in (KD, "TGT random")}
-    for file, one in {
-        "chosen": table,
-        **{f"less {base}": one for base, one in off.items()},
-    }.items():
-        runs.write_atomically(run / f"{file.replace(' ', '_').lower()}.md", markdown(one) + "\n")
-        print(f"{name}, {file}:\n{markdown(one)}")
+    tables = {"chosen": table}
+    tables |= {f"less {base}": paired(picked, columns[:2], base) for base in (KD, "TGT random")}
+    for title, one in tables.items():
+        path = run / f"{title.replace(' ', '_').lower()}.md"
+        runs.write_atomically(path, markdown(one) + "\n")
+        print(f"{name}, {title}:\n{markdown(one)}")
     return picked
 
 

@@ -17,5 +17,7 @@ from ncjax.models.orthogonal import newton_orthogonal as newton_orthogonal
 from ncjax.models.orthogonal import orthogonality as orthogonality
 from ncjax.models.resnet import STEMS as STEMS
 from ncjax.models.resnet import ResNet as ResNet
+from ncjax.models.retrieval import CrossEncoder as CrossEncoder
+from ncjax.models.retrieval import DualEncoder as DualEncoder
 from ncjax.models.text import TextAutoencoder as TextAutoencoder
 from ncjax.models.text import TextClassifier as TextClassifier

@@ -19,3 +19,6 @@ from ncjax.tgt.protocols import Guide as Guide
 from ncjax.tgt.protocols import Labeler as Labeler
 from ncjax.tgt.protocols import check_guide as check_guide
 from ncjax.tgt.protocols import from_probabilities as from_probabilities
+from ncjax.tgt.retrieval import contrastive as contrastive
+from ncjax.tgt.retrieval import ranks as ranks
+from ncjax.tgt.retrieval import retrieval_metrics as retrieval_metrics

@@ -135,7 +135,9 @@ def guided(
         if "unlabelled" in drawn:
             images["unlabelled"] = batch.unit(batch.draw(_unlabelled(keys[0], labels, batch)))
         if "generated" in drawn:
-            images["generated"] = explored(config, guide, batch, keys[1], *seeds(keys[2], batch))
+            images["generated"] = explored(
+                config, guide, batch.student, keys[1], *seeds(keys[2], batch)
+            )
         said = {name: guide.labeler(x) for name, x in images.items() if weights[name]}
         shown = [batch.standardised(images[name]) for name in ("real", *drawn)]
         return jnp.concatenate(shown), said
@@ -158,7 +160,7 @@ def guided(
 def explored(
     config: TGTConfig,
     guide: tgt.Guide,
-    batch: Batch,
+    student: Callable[[Any], jax.Array],
     keys: jax.Array,
     seeds: jax.Array,
     labels: jax.Array | None,
@@ -168,7 +170,7 @@ def explored(
     Args:
         config: how to explore.
         guide: the teacher.
-        batch: whose student "gradient" looks at.
+        student: that "gradient" looks at.
         keys: `[B]`.
         seeds: images; for "mixup" two for each, `[2 B, ...]`.
         labels: of the seeds, None if unknown.
@@ -186,8 +188,7 @@ def explored(
     if config.explore == "random":
         return tgt.random(keys, seeds, generator, **around).x
     climb = {"length": config.length, "steps": config.steps, "temperature": config.temperature}
-    student, labeler = batch.student, guide.labeler
-    return tgt.gradient(keys, seeds, generator, student, labeler, **around, **climb).x
+    return tgt.gradient(keys, seeds, generator, student, guide.labeler, **around, **climb).x
 
 
 def _seeds(

@@ -4,24 +4,29 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import tgt_longtail, tgt_lowdata, tgt_networks, tgt_text
+from experiments import retrieval, tgt_longtail, tgt_lowdata, tgt_networks, tgt_retrieval, tgt_text
 from ncjax.data import wordnet
+
+CACHES = (wordnet.glosses, wordnet.known, retrieval.pairs)
 
 
 @pytest.fixture
 def few_glosses(tmp_path, monkeypatch):
     """A WordNet of forty synsets a class."""
     rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(["by", "or", "to"], 6)) for _ in range(40 * 45)]
     lines = [
-        f"0 {k % 45:02d} n 01 a 0 000 | {' '.join(rng.choice(['by', 'or', 'to'], 6))} of {k % 45}"
-        for k in range(40 * 45)
+        f'0 {k % 45:02d} n 01 a 0 000 | {text} of {k % 45}; "so {text}"'
+        for k, text in enumerate(texts)
     ]
     for number, name in enumerate(wordnet.FILES):
         (tmp_path / name).write_text("\n".join(lines[number::4]) + "\n")
     monkeypatch.setenv("WORDNET_DIR", str(tmp_path))
-    yield wordnet.glosses.cache_clear(), wordnet.known.cache_clear()
-    wordnet.glosses.cache_clear()
-    wordnet.known.cache_clear()
+    for cached in CACHES:
+        cached.cache_clear()
+    yield
+    for cached in CACHES:
+        cached.cache_clear()
 
 
 @pytest.mark.usefixtures("no_type_checks", "few_glosses")
@@ -31,6 +36,7 @@ def few_glosses(tmp_path, monkeypatch):
         (tgt_longtail, "TGT gradient", ("tgt_longtail.png", "digits/figures/tgt_path.png")),
         (tgt_lowdata, "TGT prior", ("tgt_lowdata.png", "10/less_kd.md", "10/chosen.md")),
         (tgt_text, "TGT gradient", ("tgt_text.png", "on_the_way.md")),
+        (tgt_retrieval, "TGT gradient", ("tgt_retrieval.png", "chosen.md")),
     ],
 )
 def test_arms_train_and_end_with_tables_and_figures(
@@ -38,7 +44,7 @@ def test_arms_train_and_end_with_tables_and_figures(
 ):
     some = ("one-hot", "KD", "TGT random", last)
     arms = {arm: tgt_networks.ARMS[arm][:1] for arm in some}
-    for one in (tgt_lowdata, tgt_networks, tgt_text):
+    for one in (tgt_lowdata, tgt_networks, tgt_retrieval, tgt_text):
         monkeypatch.setattr(one, "ARMS", arms)
     module.main("smoke", tmp_path / "run")
     printed = capsys.readouterr().out

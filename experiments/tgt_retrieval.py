@@ -1,0 +1,174 @@
+"""Teacher-guided training for retrieval (2208.06825, our reading), on WordNet.
+
+A query is an example of a word's use, its passage the definition that it goes with, to be found
+among all definitions. Students are dual encoders that see a few pairs; the teacher, a cross-encoder
+and a denoising autoencoder of queries, has seen all training pairs. Each query is scored against
+the passages of its batch.
+
+    python -m experiments.tgt_retrieval --preset cpu
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import tyro
+from matplotlib.figure import Figure
+
+from experiments import retrieval
+from experiments.retrieval import Training, first_of_batch, pairs, ranked, scorer
+from experiments.tables import kept
+from experiments.tgt_networks import ARMS, Grids, reported
+from ncjax import models, plots, progress, runs, tgt, training
+from ncjax.data import wordnet
+from ncjax.plots import COLORS, STYLE
+from ncjax.training import TrainConfig
+from ncjax.training.guided import TGTConfig
+from ncjax.training.methods import AutoencoderConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is run.
+
+    Attributes:
+        labelled: pairs that students see.
+        seeds: of students and their pairs, and of labelers.
+        student: a dual encoder's.
+        labeler: a cross-encoder's.
+        generator: of queries; its data are written beside it.
+    """
+
+    labelled: int
+    seeds: int
+    student: Training
+    labeler: Training
+    generator: TrainConfig = dataclasses.field(
+        default_factory=lambda: TrainConfig(
+            network="text_autoencoder",
+            width=64,
+            feature_dim=64,
+            autoencoder=AutoencoderConfig(hidden=0.1),
+            optimizer="adam",
+            learning_rate=2e-3,
+            weight_decay=0.0,
+            epochs=16,
+            batch_size=256,
+            evaluators=("train",),
+            measure_every=0,
+            checkpoint_every=1,
+        )
+    )
+
+
+PRESETS = {
+    "smoke": Config(16, 1, Training(4, 2, 8), Training(4, 2, 8)),
+    "cpu": Config(3000, 5, Training(32, 800), Training(64, 2500)),
+}
+COLUMNS = ("mrr", "recall_10", "recall_100", "of_64", "validation_mrr")
+WITHOUT = ("logit adjustment", "KD + mixup")
+"""Arms that pairs have no counterpart of: no class is rare, and words have nothing between them."""
+
+
+def main(preset: Literal["smoke", "cpu"] = "cpu", run: Path = Path("runs/tgt_retrieval")) -> None:
+    """Trains all, and writes tables and a figure.
+
+    Args:
+        preset: smoke takes seconds, cpu an hour or two.
+        run: folder for everything; the same command goes on where a killed one stopped.
+    """
+    config = PRESETS[preset]
+    run = runs.open_run(run, config)
+    print(f"writing to {run}")
+    generator = generator_of(config, run, epochs=1 if preset == "smoke" else None)
+    guides = {seed: guide_of(config, generator, run, seed) for seed in range(config.seeds)}
+
+    def measured(grids: Grids, stage: str) -> pd.DataFrame:
+        cases = [
+            (arm, number, settings, seed)
+            for arm, grid in grids.items()
+            for number, settings in enumerate(grid)
+            for seed in guides
+        ]
+        rows = []
+        for arm, number, settings, seed in progress.bar(cases, desc=stage, unit=" runs"):
+            path = run / stage / f"{arm.replace(' ', '-').lower()}-{number}-{seed}.csv"
+            work = functools.partial(row_of, config, settings, guides[seed], path, seed)
+            rows.append(kept(path, work).assign(arm=arm, setting=number, seed=seed))
+        return pd.concat(rows, ignore_index=True)
+
+    arms = [arm for arm in ARMS if arm not in WITHOUT]
+    picked = reported("WordNet, pairs", measured, COLUMNS, run, arms, "validation_mrr")
+    said = {seed: first_of_batch(guide.labeler, "test") for seed, guide in guides.items()}
+    print(f"the labelers' of_64: {np.mean(list(said.values())):.3g}")
+    draw(picked, run / "tgt_retrieval.png")
+    print(f"written: {run}")
+
+
+def generator_of(config: Config, run: Path, epochs: int | None) -> tgt.Generator:
+    """Trained on the training queries, unless it is."""
+    known = pairs()
+    rows = known.parts["train"]
+    classes = wordnet.glosses().classes[known.right[rows]]
+    arrays = {"texts": known.queries[rows], "labels": np.unique(classes, return_inverse=True)[1]}
+    path = run / "queries.npz"
+    runs.write_atomically(path, lambda draft: np.savez(draft, **arrays))
+    changes: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
+    own = dataclasses.replace(config.generator, dataset=str(path), **changes)
+    print(training.train(own, run / "generator").tail(1).to_string(index=False))
+    return training.generator_of(run / "generator")
+
+
+def guide_of(config: Config, generator: tgt.Generator, run: Path, seed: int) -> tgt.Guide:
+    """With a cross-encoder, trained on all training pairs unless it is."""
+    model = models.CrossEncoder(wordnet.VOCABULARY, config.labeler.dim)
+    path = run / "labelers" / f"{seed}.msgpack"
+    rows = pairs().parts["train"]
+    params = retrieval.trained(model, config.labeler, rows, seed, path)
+    return tgt.Guide(generator, scorer(model, params))
+
+
+def row_of(
+    config: Config, settings: Mapping[str, Any], guide: tgt.Guide, path: Path, seed: int
+) -> pd.DataFrame:
+    """A student's measurements."""
+    model = models.DualEncoder(wordnet.VOCABULARY, config.student.dim)
+    rows = np.random.default_rng([seed, 1]).permutation(pairs().parts["train"])
+    labelled, others = rows[: config.labelled], rows[config.labelled :]
+    guided: dict[str, Any] = {}
+    if "method" not in settings:
+        exploring = TGTConfig("cross-encoder", **settings)
+        guided = {"settings": exploring, "guide": guide, "others": others}
+    path = path.with_suffix(".msgpack")
+    params = retrieval.trained(model, config.student, labelled, seed, path, **guided)
+    found = {name: ranked(model, params, name) for name in ("test", "validation")}
+    of_64 = first_of_batch(scorer(model, params), "test")
+    validation = {f"validation_{name}": value for name, value in found["validation"].items()}
+    return pd.DataFrame([{**found["test"], **validation, "of_64": of_64}])
+
+
+def draw(picked: pd.DataFrame, path: Path) -> None:
+    """Reciprocal ranks of the arms, a point a seed."""
+    arms = list(dict.fromkeys(picked["arm"]))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.2, 3.2), layout="constrained")
+        ax = figure.subplots()
+        for place, arm in enumerate(arms):
+            values = picked.loc[picked["arm"] == arm, "mrr"]
+            ax.plot(values, np.full(len(values), place), "o", color=COLORS[0], alpha=0.5)
+            ax.plot(values.mean(), place, "|", color=COLORS[1], markersize=18, markeredgewidth=2)
+        ax.set_yticks(range(len(arms)), arms)
+        ax.invert_yaxis()
+        ax.set(xlabel="mean reciprocal rank among all definitions (bar: mean of seeds)")
+        plots.save(figure, path)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

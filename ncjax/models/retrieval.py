@@ -1,0 +1,83 @@
+"""Small networks that score texts against texts: a dual encoder and a cross-encoder.
+
+Texts are as in `ncjax.models.text`, relaxed or not. Both return scores of all pairs, `[n, m]`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ncjax.models.text import Words, averaged, word_weights
+
+
+class DualEncoder(nn.Module):
+    """Unit vectors of queries and of passages; scores are their inner products, scaled.
+
+    Word vectors are shared, weighted by a learned weight of each word.
+
+    Attributes:
+        vocabulary: V.
+        dim: of the vectors.
+    """
+
+    vocabulary: int
+    dim: int = 64
+
+    def setup(self) -> None:
+        """Word vectors, with a last coordinate for their weight, and a projection of each side."""
+        self.words = Words(self.vocabulary, self.dim + 1)
+        self.of_query, self.of_passage = nn.Dense(self.dim), nn.Dense(self.dim)
+        self.log_scale = self.param("log_scale", nn.initializers.constant(2.0), (), jnp.float32)
+
+    def __call__(self, queries: Any, passages: Any) -> Float[Array, "n m"]:
+        """Scores of texts `[n, L]` against texts `[m, L']`."""
+        near = self.query(queries) @ self.passage(passages).T
+        return jnp.exp(self.log_scale) * near
+
+    def query(self, x: Any) -> Float[Array, "n d"]:
+        """Vectors of queries."""
+        return _unit(self.of_query(self._read(x)))
+
+    def passage(self, x: Any) -> Float[Array, "m d"]:
+        """Vectors of passages."""
+        return _unit(self.of_passage(self._read(x)))
+
+    def _read(self, x: Any) -> jax.Array:
+        vectors = self.words(x)
+        return averaged(vectors[..., :-1], word_weights(x) * nn.softplus(vectors[..., -1]))
+
+
+class CrossEncoder(nn.Module):
+    """Words of a query attend to those of a passage; what they find says how well it fits.
+
+    Attributes:
+        vocabulary: V.
+        dim: of word vectors, and hidden units.
+    """
+
+    vocabulary: int
+    dim: int = 64
+
+    @nn.compact
+    def __call__(self, queries: Any, passages: Any) -> Float[Array, "n m"]:
+        """Scores of texts `[n, L]` against texts `[m, L']`."""
+        words = Words(self.vocabulary, self.dim, name="words")
+        asked, given = nn.Dense(self.dim)(words(queries)), nn.Dense(self.dim)(words(passages))
+        likeness = jnp.einsum("nid,mjd->nmij", asked, given) / jnp.sqrt(self.dim)
+        there = word_weights(passages)[None, :, None, :]
+        attention = nn.softmax(likeness + jnp.log(jnp.maximum(there, 1e-9)))
+        found = jnp.einsum("nmij,mjd->nmid", attention, given)
+        compared = nn.relu(nn.Dense(self.dim)(asked)[:, None] * found)
+        weights = word_weights(queries) * nn.softplus(nn.Dense(1)(asked)[..., 0])
+        total = jnp.maximum(weights.sum(1), 1e-6)[:, None, None]
+        hidden = jnp.einsum("ni,nmid->nmd", weights, compared) / total
+        return nn.Dense(1)(hidden)[..., 0]
+
+
+def _unit(vectors: jax.Array) -> jax.Array:
+    return vectors / jnp.maximum(jnp.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)
