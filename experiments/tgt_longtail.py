@@ -18,7 +18,7 @@ import tyro
 
 from experiments import tgt_networks
 from experiments.collapse_imbalance import geometry
-from experiments.tgt_networks import disagreements, tail
+from experiments.tgt_networks import ARMS, disagreements, tail
 from ncjax import data, training
 from ncjax.data import Corruption
 from ncjax.training import TrainConfig
@@ -145,7 +145,7 @@ def studied(name: str, study: Study, seeds: int, run: Path) -> pd.DataFrame:
             training.train(study.generator, fields["generator"])
         teachers[seed] = tgt_networks.labeler(teacher, run / "teachers" / f"{seed}", **fields)
     columns = ("test_accuracy", "tail", "validation_accuracy", "minority_cosine")
-    picked = tgt_networks.compared(name, bases, teachers, columns, run, finish=with_tail)
+    picked = tgt_networks.compared(name, bases, teachers, columns, run, arms=ARMS, finish=with_tail)
     climbed = picked[(picked["arm"] == "TGT gradient") & (picked["seed"] == 0)]
     found = disagreements(Path(climbed["run"].iloc[0]))
     tgt_networks.draw_path(*found, run / "figures" / "tgt_path.png")

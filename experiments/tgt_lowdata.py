@@ -27,6 +27,8 @@ from ncjax.plots import COLORS, MARKERS, STYLE
 from ncjax.training import TrainConfig
 
 VALIDATION = 20
+EVEN = {arm: grid for arm, grid in ARMS.items() if arm != "logit adjustment"}
+"""Classes are even: there is nothing to adjust."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +89,6 @@ def main(preset: Literal["smoke", "cpu"] = "cpu", run: Path = Path("runs/tgt_low
         run: folder for everything; the same command goes on where a killed one stopped.
     """
     asked, picked = study(preset), {}
-    # Classes are even: there is nothing for logit adjustment to adjust.
-    arms = [arm for arm in ARMS if arm != "logit adjustment"]
     teachers = {
         seed: tgt_networks.labeler(
             asked.of_labeler(seed), run / "teachers" / f"labeler-{seed}", dim=asked.dim
@@ -103,7 +103,7 @@ def main(preset: Literal["smoke", "cpu"] = "cpu", run: Path = Path("runs/tgt_low
             ("test_accuracy", "tail", "validation_accuracy"),
             run / str(count),
             finish=with_hardest,
-            arms=arms,
+            arms=EVEN,
         )
     draw(picked, run / "tgt_lowdata.png")
     print(f"written: {run}")

@@ -53,9 +53,17 @@ ARMS: Grids = {
 """Of each arm, the settings to choose among; in the order of tables."""
 
 
-def tempered(temperature: float) -> Grids:
-    """All arms, with this temperature where they have none of their own."""
-    arms = {**ARMS, KD: ({"explore": "none"},)}
+WORDS = {
+    arm: tuple(one for one in grid if one.get("radius", 1.0) in (0.6, 1.0))
+    for arm, grid in ARMS.items()
+    if arm != "KD + mixup"
+}
+"""For texts, at two radii, as each arm takes longer: words have nothing between them to mix."""
+
+
+def tempered(temperature: float, arms: Grids = ARMS) -> Grids:
+    """Arms with this temperature where they have none of their own."""
+    arms = {**arms, KD: ({"explore": "none"},)}
     return {
         arm: tuple(one if "method" in one else {"temperature": temperature, **one} for one in grid)
         for arm, grid in arms.items()
@@ -85,7 +93,7 @@ def compared(
     run: Path,
     *,
     finish: Callable[[pd.DataFrame], pd.DataFrame],
-    arms: Iterable[str] = ARMS,
+    arms: Grids = ARMS,
 ) -> pd.DataFrame:
     """All arms on one set of data, with tables of them and of their differences.
 
@@ -96,7 +104,7 @@ def compared(
         columns: of the table.
         run: folder for everything.
         finish: adds columns to the last measurements; "tail" is one of them.
-        arms: some of `ARMS`.
+        arms: of `ARMS` some, and of their settings.
 
     Returns:
         The last measurements of each arm at its chosen setting.
@@ -121,7 +129,7 @@ def reported(
     measured: Callable[[Grids, str], pd.DataFrame],
     columns: Sequence[str],
     run: Path,
-    arms: Iterable[str] = ARMS,
+    arms: Grids = ARMS,
     decides: str = "validation_accuracy",
 ) -> pd.DataFrame:
     """Settings chosen in two stages, with tables of the arms and of their differences.
@@ -132,15 +140,14 @@ def reported(
             "arms".
         columns: of the table; differences are of the first two.
         run: folder for the tables.
-        arms: some of `ARMS`.
+        arms: of `ARMS` some, and of their settings.
         decides: the measure by which settings are chosen.
 
     Returns:
         The last measurements of each arm at its chosen setting.
     """
-    first = measured({KD: ARMS[KD]}, "temperature")
-    temperature = ARMS[KD][chosen(first, decides)["setting"].iloc[0]]["temperature"]
-    grids = {arm: grid for arm, grid in tempered(temperature).items() if arm in arms}
+    first = measured({KD: arms[KD]}, "temperature")
+    grids = tempered(arms[KD][chosen(first, decides)["setting"].iloc[0]]["temperature"], arms)
     picked = chosen(measured(grids, "arms"), decides)
     settings = picked.groupby("arm", sort=False)["setting"].first()
     table = spread(picked, ["arm"], columns)

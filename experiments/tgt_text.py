@@ -19,7 +19,7 @@ import tyro
 
 from experiments import tgt_networks
 from experiments.tables import markdown
-from experiments.tgt_networks import ARMS, disagreements, tail
+from experiments.tgt_networks import WORDS, disagreements, tail
 from ncjax import data, runs, training
 from ncjax.data import Corruption, wordnet
 from ncjax.training import TrainConfig
@@ -50,7 +50,7 @@ class Study:
             network="bag",
             width=32,
             widths=(64,),
-            learning_rate=2e-3,
+            learning_rate=4e-3,
             schedule="constant",
             batch_size=64,
             evaluators=("train", "validation", "test", "classes"),
@@ -64,7 +64,7 @@ class Study:
             width=64,
             widths=(128,),
             learning_rate=2e-3,
-            epochs=3,
+            epochs=5,
             batch_size=256,
             evaluators=("test", "classes"),
             checkpoint_every=1,
@@ -80,8 +80,9 @@ class Study:
             learning_rate=2e-3,
             epochs=8,
             batch_size=256,
+            evaluators=("test",),
             checkpoint_every=1,
-            **ADAM,
+            **{**ADAM, "measure_every": 2},
         )
     )
 
@@ -96,7 +97,7 @@ class Study:
 def study(preset: str) -> Study:
     """Of a preset."""
     if preset == "cpu":
-        return Study(share=0.03, steps=1500, seeds=5)
+        return Study(share=0.03, steps=1000, seeds=5)
     tiny = Study(share=0.1, steps=4, seeds=1)
     few = Corruption(per_class=20)
     changes = {"corruption": few, "epochs": 1, "width": 8}
@@ -125,10 +126,9 @@ def main(preset: Literal["smoke", "cpu"] = "cpu", run: Path = Path("runs/tgt_tex
         labeler = dataclasses.replace(asked.labeler, corruption=seen, seed=seed)
         folder = run / "teachers" / f"labeler-{seed}"
         teachers[seed] = tgt_networks.labeler(labeler, folder, generator=str(generator))
-    columns = ("macro", "tail", "test_accuracy", "validation_accuracy")
-    arms = [arm for arm in ARMS if arm != "KD + mixup"]
+    columns = ("test_accuracy", "macro", "tail", "validation_accuracy")
     picked = tgt_networks.compared(
-        "WordNet", bases, teachers, columns, run, finish=with_means, arms=arms
+        "WordNet", bases, teachers, columns, run, finish=with_means, arms=WORDS
     )
     fifths = np.array_split(by_frequency(), 5)
     label = "fifth of the classes, by falling frequency"

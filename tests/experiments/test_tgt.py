@@ -31,21 +31,19 @@ def few_glosses(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("no_type_checks", "few_glosses")
 @pytest.mark.parametrize(
-    ("module", "last", "files"),
+    ("module", "grids", "files"),
     [
-        (tgt_longtail, "TGT gradient", ("tgt_longtail.png", "digits/figures/tgt_path.png")),
-        (tgt_lowdata, "TGT prior", ("tgt_lowdata.png", "10/less_kd.md", "10/chosen.md")),
-        (tgt_text, "TGT gradient", ("tgt_text.png", "on_the_way.md")),
-        (tgt_retrieval, "TGT gradient", ("tgt_retrieval.png", "chosen.md")),
+        (tgt_longtail, "ARMS", ("tgt_longtail.png", "digits/figures/tgt_path.png")),
+        (tgt_lowdata, "EVEN", ("tgt_lowdata.png", "10/less_kd.md", "10/chosen.md")),
+        (tgt_text, "WORDS", ("tgt_text.png", "on_the_way.md")),
+        (tgt_retrieval, "PAIRS", ("tgt_retrieval.png", "chosen.md")),
     ],
 )
 def test_arms_train_and_end_with_tables_and_figures(
-    module, last, files, tmp_path, capsys, monkeypatch
+    module, grids, files, tmp_path, capsys, monkeypatch
 ):
-    some = ("one-hot", "KD", "TGT random", last)
-    arms = {arm: tgt_networks.ARMS[arm][:1] for arm in some}
-    for one in (tgt_lowdata, tgt_networks, tgt_retrieval, tgt_text):
-        monkeypatch.setattr(one, "ARMS", arms)
+    some = ("one-hot", "KD", "TGT random", "TGT gradient")
+    monkeypatch.setattr(module, grids, {arm: tgt_networks.ARMS[arm][:1] for arm in some})
     module.main("smoke", tmp_path / "run")
     printed = capsys.readouterr().out
     assert all(arm in printed for arm in some)
