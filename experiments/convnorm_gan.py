@@ -274,7 +274,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
                     label=label,
                     **style,
                 )
-        ax.set(xlabel="step", ylabel="Fréchet distance", yscale="log")
+        ax.set(xlabel="step", ylabel="Fréchet distance")
         ax.legend(fontsize=7)
         plots.save(figure, path)
 
