@@ -118,7 +118,7 @@ def compared(
             for seed in bases
         }
         if stage == "temperature":
-            return last(trained(configs, KEYS, run / stage), KEYS)
+            return last(trained(configs, KEYS, run), KEYS)
         return experiment(stage, configs, KEYS, columns, run, lambda *_: None, finish)
 
     return reported(name, measured, columns, run, arms)
