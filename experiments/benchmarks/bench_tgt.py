@@ -103,7 +103,8 @@ def of_ncjax(width: str) -> dict[str, float]:
 def _generator(x: np.ndarray, width: int) -> tgt.Generator:
     if not width:
         return tgt.principal(x, SIZES["dim"])
-    model = models.Autoencoder(10, (28, 28, 1), SIZES["dim"], width)
+    convolution = models.fastest()
+    model = models.Autoencoder(10, (28, 28, 1), SIZES["dim"], width, convolution=convolution)
     variables = model.init(jax.random.key(1), jnp.asarray(x[:1]))
     dim = SIZES["dim"]
     return Autoencoded(variables, jnp.zeros(dim), jnp.eye(dim), model, (28, 28, 1))

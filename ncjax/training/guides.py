@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ncjax import checks, data, tgt
+from ncjax import checks, data, models, tgt
 from ncjax.training.config import TrainConfig
 from ncjax.training.restore import Trained, load_run
 from ncjax.types import AnyArray
@@ -60,10 +61,11 @@ def guide_of(config: TrainConfig, dataset: data.Dataset) -> tgt.Guide | None:
 
 def labeler_of(trained: Trained) -> tgt.Labeler:
     """A trained network as a labeler of images between 0 and 1."""
+    model = _fast(trained.model)
 
     def logits(x: Any) -> jax.Array:
         inputs = trained.dataset.standardised(x)
-        return trained.model.apply(trained.variables, inputs, train=False)[0]
+        return model.apply(trained.variables, inputs, train=False)[0]
 
     return logits
 
@@ -149,9 +151,14 @@ def generator_of(run: Path | str) -> Autoencoded:
         variables=jax.tree.map(jnp.asarray, dict(trained.variables)),
         mean=jnp.asarray(mean, jnp.float32),
         factor=jnp.asarray(_factor(covariance), jnp.float32),
-        model=trained.model,
+        model=_fast(trained.model),
         shape=trained.dataset.images.shape[1:],
     )
+
+
+def _fast(model: nn.Module) -> nn.Module:
+    """With the fastest convolutions, as each step of exploring differentiates them."""
+    return model.clone(convolution=models.fastest()) if hasattr(model, "convolution") else model
 
 
 def _factor(covariance: np.ndarray) -> np.ndarray:
