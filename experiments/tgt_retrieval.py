@@ -26,12 +26,16 @@ from experiments import retrieval
 from experiments.retrieval import Training, first_of_batch, pairs, ranked, scorer
 from experiments.tables import kept
 from experiments.tgt_networks import WORDS, Grids, reported
+from experiments.tgt_text import GENERATOR
 from ncjax import models, plots, progress, runs, tgt, training
 from ncjax.data import wordnet
 from ncjax.plots import COLORS, STYLE
 from ncjax.training import TrainConfig
 from ncjax.training.guided import TGTConfig
-from ncjax.training.methods import AutoencoderConfig
+
+
+WRITER = dataclasses.replace(GENERATOR, epochs=16, evaluators=("train",), measure_every=0)
+"""Of queries."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,22 +54,7 @@ class Config:
     seeds: int
     student: Training
     labeler: Training
-    generator: TrainConfig = dataclasses.field(
-        default_factory=lambda: TrainConfig(
-            network="text_autoencoder",
-            width=64,
-            feature_dim=64,
-            autoencoder=AutoencoderConfig(hidden=0.1),
-            optimizer="adam",
-            learning_rate=2e-3,
-            weight_decay=0.0,
-            epochs=16,
-            batch_size=256,
-            evaluators=("train",),
-            measure_every=0,
-            checkpoint_every=1,
-        )
-    )
+    generator: TrainConfig = WRITER
 
 
 PRESETS = {

@@ -23,10 +23,21 @@ from experiments.tgt_networks import WORDS, disagreements, tail
 from ncjax import data, runs, training
 from ncjax.data import Corruption, wordnet
 from ncjax.training import TrainConfig
-from ncjax.training.methods import AutoencoderConfig
 
 ADAM = {"optimizer": "adam", "weight_decay": 0.0, "measure_every": 0, "dataset": "wordnet"}
 VALIDATION = 15
+GENERATOR = TrainConfig(
+    network="text_autoencoder",
+    width=64,
+    feature_dim=64,
+    learning_rate=2e-3,
+    epochs=8,
+    batch_size=256,
+    evaluators=("test",),
+    checkpoint_every=1,
+    **{**ADAM, "measure_every": 2},
+)
+"""Of texts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,20 +82,7 @@ class Study:
             **ADAM,
         )
     )
-    generator: TrainConfig = dataclasses.field(
-        default_factory=lambda: TrainConfig(
-            network="text_autoencoder",
-            width=64,
-            feature_dim=64,
-            autoencoder=AutoencoderConfig(hidden=0.1),
-            learning_rate=2e-3,
-            epochs=8,
-            batch_size=256,
-            evaluators=("test",),
-            checkpoint_every=1,
-            **{**ADAM, "measure_every": 2},
-        )
-    )
+    generator: TrainConfig = GENERATOR
 
     def base(self, seed: int) -> TrainConfig:
         """The students' of a seed."""

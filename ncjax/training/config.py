@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -25,17 +25,7 @@ Network = Literal[
     "textcnn",
     "text_autoencoder",
 ]
-NETWORKS: tuple[str, ...] = (
-    "mlp",
-    "cnn",
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "autoencoder",
-    "bag",
-    "textcnn",
-    "text_autoencoder",
-)
+NETWORKS: tuple[str, ...] = get_args(Network)
 TEXT = ("bag", "textcnn", "text_autoencoder")
 AUTOENCODERS = ("autoencoder", "text_autoencoder")
 _CHOICES = {
