@@ -33,7 +33,6 @@ from ncjax.plots import COLORS, STYLE
 from ncjax.training import TrainConfig
 from ncjax.training.guided import TGTConfig
 
-
 WRITER = dataclasses.replace(GENERATOR, epochs=16, evaluators=("train",), measure_every=0)
 """Of queries."""
 
