@@ -100,7 +100,8 @@ def trained(
         rows: numbers of the queries whose passages are known.
         seed: of weights, batches and what is explored.
         path: where the parameters are kept.
-        settings: of teacher-guided training; by the right passages alone if None.
+        settings: of teacher-guided training, of which what concerns batches, confidence and seeds
+            is not for pairs; by the right passages alone if None.
         guide: the teacher: its labeler is called with queries and passages.
         others: numbers of unlabelled queries.
     """
@@ -144,7 +145,7 @@ def _step(
         weights = {"real": settings.real}
         labeler = functools.partial(_against, guide.labeler, passages)
         of_batch = tgt.Guide(guide.generator, labeler)
-        student = functools.partial(_against, functools.partial(model.apply, params), passages)
+        student = functools.partial(_against, scorer(model, params), passages)
         of_rows, of_noise = jax.random.split(key)
         if settings.unlabelled:
             weights["unlabelled"] = settings.unlabelled

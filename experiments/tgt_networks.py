@@ -51,8 +51,6 @@ ARMS: Grids = {
     "TGT gradient": tuple({"explore": "gradient", **one} for one in LENGTHS),
 }
 """Of each arm, the settings to choose among; in the order of tables."""
-
-
 WORDS = {
     arm: tuple(one for one in grid if one.get("radius", 1.0) in (0.6, 1.0))
     for arm, grid in ARMS.items()

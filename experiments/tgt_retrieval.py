@@ -57,7 +57,9 @@ class Config:
 
 
 PRESETS = {
-    "smoke": Config(16, 1, Training(4, 2, 8), Training(4, 2, 8)),
+    "smoke": Config(
+        16, 1, Training(4, 2, 8), Training(4, 2, 8), dataclasses.replace(WRITER, epochs=1)
+    ),
     "cpu": Config(3000, 5, Training(32, 800), Training(64, 2500)),
 }
 COLUMNS = ("mrr", "recall_10", "recall_100", "of_64", "validation_mrr")
@@ -75,7 +77,7 @@ def main(preset: Literal["smoke", "cpu"] = "cpu", run: Path = Path("runs/tgt_ret
     config = PRESETS[preset]
     run = runs.open_run(run, config)
     print(f"writing to {run}")
-    generator = generator_of(config, run, epochs=1 if preset == "smoke" else None)
+    generator = generator_of(config, run)
     guides = {seed: guide_of(config, generator, run, seed) for seed in range(config.seeds)}
 
     def measured(grids: Grids, stage: str) -> pd.DataFrame:
@@ -99,7 +101,7 @@ def main(preset: Literal["smoke", "cpu"] = "cpu", run: Path = Path("runs/tgt_ret
     print(f"written: {run}")
 
 
-def generator_of(config: Config, run: Path, epochs: int | None) -> tgt.Generator:
+def generator_of(config: Config, run: Path) -> tgt.Generator:
     """Trained on the training queries, unless it is."""
     known = pairs()
     rows = known.parts["train"]
@@ -107,8 +109,7 @@ def generator_of(config: Config, run: Path, epochs: int | None) -> tgt.Generator
     arrays = {"texts": known.queries[rows], "labels": np.unique(classes, return_inverse=True)[1]}
     path = run / "queries.npz"
     runs.write_atomically(path, lambda draft: np.savez(draft, **arrays))
-    changes: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
-    own = dataclasses.replace(config.generator, dataset=str(path), **changes)
+    own = dataclasses.replace(config.generator, dataset=str(path))
     print(training.train(own, run / "generator").tail(1).to_string(index=False))
     return training.generator_of(run / "generator")
 

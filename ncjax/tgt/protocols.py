@@ -118,7 +118,7 @@ def _check_generator(generator: Generator, x: jax.Array, labels: jax.Array) -> N
     z = _tried("generator", generator.encode, x, x)
     _check_made("encodes", z, (len(x), d), x)
     _check_made("samples", generator.sample(jax.random.key(0)), (d,), x)
-    decoded = hardened(generator, _tried("generator", generator.decode, z, x))
+    decoded = _tried("generator", lambda z: hardened(generator, generator.decode(z)), z, x)
     _check_made("decodes", decoded, x.shape, x)
     if decoded.dtype != x.dtype:
         got = f"one that decodes {decoded.dtype} for examples of {x.dtype}"
