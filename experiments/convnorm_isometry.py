@@ -135,7 +135,7 @@ def draw(table: pd.DataFrame, folder: Path) -> None:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 3.0), layout="constrained")
         for ax, (column, title) in zip(figure.subplots(1, 3), panels.items(), strict=True):
-            over_seeds(ax, curves, "epoch", column, title)
+            over_seeds(ax, curves, "epoch", column, title, scale="linear")
             ax.set_xlabel("epoch")
             if column == "product":
                 ax.set_yscale("log")
