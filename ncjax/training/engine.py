@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +15,9 @@ from ncjax.metrics import ClassMoments
 from ncjax.sop.peers import confusion
 from ncjax.training import members, steps
 from ncjax.training.config import TEXT, TrainConfig
+from ncjax.training.examples import Part, Store
 from ncjax.training.measure import make_layers, make_measure, make_reconstruction
 
-Part = Literal["train", "clean", "validation", "test"]
 STEPS_AT_ONCE = 200
 """Most steps in one call of the device: their dispatch costs nothing, and progress still shows."""
 
@@ -54,6 +54,8 @@ class Engine:
         _check_bounds(config, dataset.images)
         _check_words(config, dataset.images)
         steps.check_batch_size(config.batch_size, len(dataset.labels), self._shards)
+        draws = config.method == "tgt" and config.tgt.needs_unlabelled
+        self._store = Store.of(dataset, _unlabelled(dataset) if draws else None)
         self.task = steps.Task(
             config=config,
             model=config.model(
@@ -66,6 +68,7 @@ class Engine:
             confusion=_confusion(dataset) if config.method == "forward" else None,
             labels=dataset.labels,
             guide=guide,
+            unlabelled=len(self._store.parts.get("unlabelled", ())),
         )
         own = [members.member_of(one, self.configs) for one in self.configs]
         self._member = members.stacked(own) if self._many else own[0]
@@ -77,13 +80,10 @@ class Engine:
             out_axes=(None, None),
             **self._placement,
         )
-        images = dataset.images
-        if config.method == "tgt" and config.tgt.needs_unlabelled:
-            images = np.concatenate([images, _unlabelled(dataset)])
-        self._images, self._labels = parallel.replicated(
-            (images, dataset.labels), devices[: self._shards]
+        store = (self._store.images, self._store.labels, self._store.clean_labels)
+        self._images, self._labels, self._clean = parallel.replicated(
+            store, devices[: self._shards]
         )
-        self._batches: dict[str, tuple] = {}
         whole = (make_reconstruction if config.reconstructs else make_measure)(self.task)
         self._measures = {
             "whole": self._measuring(whole, (None, None)),
@@ -100,8 +100,8 @@ class Engine:
         return jax.vmap(fn, in_axes=in_axes) if self._many else fn
 
     def _measuring(self, fn: Callable[..., Any], out_axes: Any) -> Callable[..., Any]:
-        over = self._over_members(fn, (0, 0, None, None, None, None))
-        in_axes = (None, None, 0, 0, 0, 0)
+        over = self._over_members(fn, (0, 0, None, None, None, None, None, None))
+        in_axes = (None, None, None, None, None, 0, 0, None)
         return parallel.across_devices(over, in_axes=in_axes, out_axes=out_axes, **self._placement)
 
     def initial(self) -> steps.State:
@@ -164,28 +164,20 @@ class Engine:
             part: "train", by the labels that are given; "clean", the same images by the true ones;
                 "validation" or "test".
         """
-        row, moments = self._measures["whole"](self._member, state.variables, *self._parts(part))
+        row, moments = self._measures["whole"](self._member, state.variables, *self._share(part))
         return jax.device_get(row), moments
 
     def layers(self, state: steps.State) -> dict[str, np.ndarray]:
         """Collapse of every layer on the training set."""
-        found = self._measures["layers"](self._member, state.variables, *self._parts("train"))
+        found = self._measures["layers"](self._member, state.variables, *self._share("train"))
         return jax.device_get(found)
 
-    def _parts(self, part: Part) -> tuple:
-        """The batches of a part of the data, made when first asked for."""
-        if part not in self._batches:
-            d = self.dataset
-            arrays = {
-                "train": (d.images, d.labels, d.clean_labels),
-                "clean": (d.images, d.clean_labels, d.clean_labels),
-                "validation": (d.validation_images, d.validation_labels, d.validation_labels),
-                "test": (d.test_images, d.test_labels, d.test_labels),
-            }[part]
-            size = 1024 if self.configs[0].network == "mlp" else 256
-            batches = parallel.shard_batches(arrays, self._shards, size)
-            self._batches[part] = tuple(x[self._ours] for x in batches)
-        return self._batches[part]
+    def _share(self, part: Part) -> tuple:
+        """What a measurement takes of a part of the data: the fields of `Batches`."""
+        labels = self._clean if part == "clean" else self._labels
+        most = 1024 if self.configs[0].network == "mlp" else 256
+        rows, mask, count = self._store.batches(part, self._shards, most)
+        return self._images, labels, self._clean, rows[self._ours], mask[self._ours], count
 
 
 def _check_views(config: TrainConfig, images: np.ndarray) -> None:

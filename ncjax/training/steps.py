@@ -60,6 +60,7 @@ class Task:
         standardised: what the network sees of images between 0 and 1, as attacks change them.
         labels: of the training examples, `[N]`, for guided training.
         guide: the teacher of guided training.
+        unlabelled: images of no label that follow the training examples.
     """
 
     config: TrainConfig
@@ -71,6 +72,7 @@ class Task:
     standardised: Callable[[Any], Any] = lambda x: x
     labels: np.ndarray | None = None
     guide: tgt.Guide | None = None
+    unlabelled: int = 0
 
     @property
     def num_examples(self) -> int:
@@ -170,7 +172,7 @@ def make_advance(task: Task) -> Callable[..., tuple[State, jax.Array]]:
     Returns:
         `advance(member, state, images, labels, rows, count) -> (state, loss)`: as many steps as
         `count` says, on the first of this device's rows `[steps, examples]`; images and labels are
-        whole. The loss is the mean over the steps.
+        whole, the training examples first. The loss is the mean over the steps.
     """
 
     def advance(
@@ -198,7 +200,7 @@ def make_advance(task: Task) -> Callable[..., tuple[State, jax.Array]]:
                 seen=seen,
                 labels=labels[chosen],
                 draw=lambda rows: images[rows],
-                count=len(images),
+                count=task.num_examples + task.unlabelled,
                 inputs=task.inputs,
                 unit=data.Dataset.unit,
                 standardised=task.standardised,

@@ -30,6 +30,7 @@ def advanced(config, shards=1, count=2, images=images, numbers=None, **of_task):
         losses=(config.loss,),
         inputs=lambda x: 2 * x,
         numbers=np.arange(12) if numbers is None else numbers,
+        unlabelled=len(images) - 12,
         **of_task,
     )
     member = member_of(config, [config])

@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 
 from ncjax import losses, metrics, models
-from ncjax.parallel import AXIS, shard_batches
+from ncjax.parallel import AXIS
 from ncjax.training import TrainConfig
+from ncjax.training.examples import Store
 from ncjax.training.measure import make_layers, make_measure
 from ncjax.training.members import member_of
 from ncjax.training.steps import Task
@@ -20,12 +21,17 @@ variables = model.init(jax.random.key(0), images)
 
 
 def measured(make, out_axes, shards, batch_size):
-    batches = shard_batches((images, labels, clean), shards, batch_size)
-    assert batches[0].shape[0] == shards
-    assert batches[0].shape[2] <= batch_size
-    assert batches[-1].sum() == 23
-    axes = {"in_axes": (None, None, 0, 0, 0, 0), "axis_name": AXIS}
-    return jax.jit(jax.vmap(make(task), out_axes=out_axes, **axes))(member, variables, *batches)
+    others = np.full((40, 4), np.nan, np.float32), np.zeros(40, labels.dtype)
+    images_of, labels_of, clean_of = (
+        np.concatenate([other, own])
+        for other, own in zip((others[0], *[others[1]] * 2), (images, labels, clean), strict=True)
+    )
+    parts = {"train": range(40), "test": range(40, 63)}
+    store = Store(images_of, labels_of, clean_of, parts)
+    rows, mask, count = store.batches("test", shards, batch_size)
+    axes = {"in_axes": (None, None, None, None, None, 0, 0, None), "axis_name": AXIS}
+    arrays = (images_of, labels_of, clean_of, rows, mask, count)
+    return jax.jit(jax.vmap(make(task), out_axes=out_axes, **axes))(member, variables, *arrays)
 
 
 @pytest.mark.parametrize(("shards", "batch_size"), [(1, 1024), (1, 7), (3, 5), (4, 4)])
