@@ -13,15 +13,17 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 import tyro
 
 from experiments import tgt_networks
 from experiments.collapse_imbalance import geometry
 from experiments.tgt_networks import ARMS, disagreements, tail
-from ncjax import data, training
+from ncjax import checks, data, training
 from ncjax.data import Corruption
 from ncjax.training import TrainConfig
+from ncjax.training.guides import GENERATORS
 
 ADAM = {"optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 0.0, "measure_every": 0}
 DIGITS = TrainConfig(
@@ -51,6 +53,18 @@ GENERATOR = TrainConfig(
     **{**ADAM, "learning_rate": 2e-3},
 )
 """Of all seeds: no label has a part in it."""
+IMAGENET = dataclasses.replace(
+    DIGITS,
+    dataset="imagenet.npz",
+    corruption=Corruption(per_class=1280, imbalance=256, validation=10, unlabelled=True),
+    network="resnet18",
+    width=64,
+    stem="imagenet",
+    augment="crop_flip",
+    batch_size=256,
+)
+"""1,280 images of the first class, 5 of the last: the sizes of ImageNet-LT, not its choice."""
+BIGBIGAN = "bigbigan"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,14 +75,14 @@ class Study:
         base: of the students.
         labeler: of the teacher, on all images but for those set aside; in the fair variant on the
             long tail, with logit adjustment.
-        generator: None for principal components.
+        generator: None for principal components, or the name of a registered one.
         fair: whether the teacher sees the long tail alone.
         steps: updates of each student.
     """
 
     base: TrainConfig
     labeler: TrainConfig
-    generator: TrainConfig | None = None
+    generator: TrainConfig | str | None = None
     fair: bool = False
     steps: int = 3000
 
@@ -93,6 +107,9 @@ def studies(preset: str) -> dict[str, Study]:
         few = {"dataset": "digits", "corruption": Corruption(per_class=20), "batch_size": 50}
         generator = dataclasses.replace(GENERATOR, width=2, epochs=1, **few)
         return {"digits": Study(DIGITS, labeler, generator, steps=4)}
+    if preset == "paper":
+        labeler = dataclasses.replace(IMAGENET, network="resnet50", epochs=90)
+        return {"ImageNet, 256": Study(IMAGENET, labeler, BIGBIGAN, steps=45_000)}
     tails = {f"digits, {ratio:g}": _tail(DIGITS, ratio) for ratio in (50.0, 100.0)}
     found = {name: Study(base, LABELER) for name, base in tails.items()}
     found["digits, 50, fair"] = Study(DIGITS, LABELER, fair=True)
@@ -109,29 +126,50 @@ def _tail(base: TrainConfig, ratio: float) -> TrainConfig:
     return dataclasses.replace(base, corruption=corruption)
 
 
-SEEDS = {"smoke": 1, "cpu": 5}
+SEEDS = {"smoke": 1, "cpu": 5, "paper": 5}
 
 
-def main(preset: Literal["smoke", "cpu"] = "cpu", run: Path = Path("runs/tgt_longtail")) -> None:
+def main(
+    preset: Literal["smoke", "cpu", "paper"] = "cpu", run: Path = Path("runs/tgt_longtail")
+) -> None:
     """Trains all, and writes tables and figures.
 
-    The paper's ImageNet-LT: 1,000 classes of 1,280 down to 5 images, a BigBiGAN as generator (its
-    public checkpoint: a latent space of 120 dimensions, encoder from 256 pixels, decoder to 128);
-    neither is of a package that this one depends on. With a generator and a labeler of your own,
-    `ncjax.training.train(config, run, guide=...)` runs each arm.
+    The paper preset is for ImageNet, with a generator of your own, as the paper's BigBiGAN is of no
+    package that this one depends on: its public checkpoint has a latent space of 120 dimensions, an
+    encoder from 256 pixels and a decoder to 128. It needs the file `imagenet.npz` here (`images`
+    uint8 `[N, H, W, 3]`, `labels`, `test_images`, `test_labels`, of 1,000 classes), memory for all
+    of it on the host and on each accelerator (16 GB at 64 pixels), and a generator that a script
+    registers before it calls this function:
+    `ncjax.training.register_generator("bigbigan", lambda dataset: ...)`. Updates, rates and
+    networks are ours; it has not been run.
 
     Args:
-        preset: smoke takes seconds, cpu hours.
+        preset: smoke takes seconds, cpu hours, paper days of accelerators.
         run: folder for everything; the same command goes on where a killed one stopped.
+
+    Raises:
+        InputError: what the paper preset needs is missing.
     """
+    if preset == "paper":
+        _check_paper()
     picked = {}
     for name, study in studies(preset).items():
         folder = run / name.replace(", ", "-").replace(" ", "-").lower()
         picked[name] = studied(name, study, SEEDS[preset], folder)
-    classes = [[k] for k in range(10)]
-    path = run / "tgt_longtail.png"
-    tgt_networks.draw_classes(picked, classes, "class, by falling frequency", path)
+    classes = np.array_split(np.arange(1000 if preset == "paper" else 10), 10)
+    label = f"{'tenth of the classes' if preset == 'paper' else 'class'}, by falling frequency"
+    tgt_networks.draw_classes(picked, classes, label, run / "tgt_longtail.png")
     print(f"written: {run}")
+
+
+def _check_paper() -> None:
+    found = {"imagenet.npz": Path(IMAGENET.dataset).exists(), BIGBIGAN: BIGBIGAN in GENERATORS}
+    missing = [name for name, there in found.items() if not there]
+    if missing:
+        accepted = "one with the file 'imagenet.npz' and a registered generator 'bigbigan'"
+        remedy = "The docstring of experiments.tgt_longtail.main says what both are."
+        got = f"'paper' without {' and '.join(missing)}"
+        raise checks.reject("preset", got, accepted, remedy)
 
 
 def studied(name: str, study: Study, seeds: int, run: Path) -> pd.DataFrame:
@@ -140,7 +178,9 @@ def studied(name: str, study: Study, seeds: int, run: Path) -> pd.DataFrame:
     for seed in range(seeds):
         bases[seed], teacher = study.of_seed(seed)
         fields = {"fit": "train" if study.fair else "all"}
-        if study.generator is not None:
+        if isinstance(study.generator, str):
+            fields["generator"] = study.generator
+        elif study.generator is not None:
             fields["generator"] = str(run.parent / f"generator-{study.generator.dataset}")
             training.train(study.generator, fields["generator"])
         teachers[seed] = tgt_networks.labeler(teacher, run / "teachers" / f"{seed}", **fields)
@@ -154,7 +194,8 @@ def studied(name: str, study: Study, seeds: int, run: Path) -> pd.DataFrame:
 
 def with_tail(ends: pd.DataFrame) -> pd.DataFrame:
     """With accuracy on the rarer half of the classes, and the geometry of their classifiers."""
-    return geometry(ends.assign(tail=tail(ends, range(5, 10))))
+    count = sum(name.startswith("test_recall_") for name in ends)
+    return geometry(ends.assign(tail=tail(ends, range(count // 2, count))))
 
 
 if __name__ == "__main__":

@@ -247,7 +247,7 @@ def disagreements(run: Path, count: int = 500) -> tuple[pd.DataFrame, np.ndarray
 
 def draw_path(table: pd.DataFrame, images: np.ndarray, path: Path) -> None:
     """Images along the ascent, a row a step, beside their disagreement."""
-    images = images.reshape(*images.shape[:4])
+    images = images.squeeze(-1) if images.shape[-1] == 1 else images
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.6, 0.62 * len(images) + 0.8), layout="constrained")
         left, right = figure.subfigures(1, 2, width_ratios=(1.0, 2.2))
@@ -269,7 +269,7 @@ def draw_classes(
 ) -> None:
     """Mean accuracy on groups of classes, a panel a table, a line an arm."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.2 * len(tables) + 0.4, 3.6), layout="constrained")
+        figure = Figure(figsize=(max(5.8, 3.2 * len(tables) + 0.4), 3.8), layout="constrained")
         axes = figure.subplots(1, len(tables), squeeze=False, sharey=True)[0]
         for ax, (title, table) in zip(axes, tables.items(), strict=True):
             for number, (arm, rows) in enumerate(table.groupby("arm", sort=False)):
@@ -278,10 +278,11 @@ def draw_classes(
                     "color": COLORS[number % len(COLORS)],
                     "marker": MARKERS[number % len(MARKERS)],
                 }
-                dashes = "-" if number < len(COLORS) else "--"
-                ax.plot(range(len(groups)), recalls, dashes, markersize=4, label=arm, **style)
-            ax.set(xlabel=xlabel, title=title)
+                if number >= len(COLORS):
+                    style |= {"linestyle": "--", "markerfacecolor": "white"}
+                ax.plot(range(1, len(groups) + 1), recalls, markersize=5, label=arm, **style)
+            ax.set(xlabel=xlabel, title=title, xticks=range(1, len(groups) + 1))
         axes[0].set_ylabel("test accuracy")
         handles, names = axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=4)
+        figure.legend(handles, names, loc="outside lower center", ncols=min(5, 2 + len(tables)))
         plots.save(figure, path)

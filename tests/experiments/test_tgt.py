@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from experiments import retrieval, tgt_longtail, tgt_lowdata, tgt_networks, tgt_retrieval, tgt_text
+from ncjax.checks import InputError
 from ncjax.data import wordnet
 
 FEW = ("one-hot", "KD", "TGT random")
@@ -50,6 +51,15 @@ def test_arms_train_and_end_with_tables_and_figures(
     assert all(arm in printed for arm in arms)
     for file in files:
         assert (tmp_path / "run" / file).exists()
+
+
+def test_the_preset_of_the_paper_says_what_it_needs(tmp_path):
+    with pytest.raises(InputError, match=r"without imagenet\.npz and bigbigan"):
+        tgt_longtail.main("paper", tmp_path / "run")
+    study = tgt_longtail.studies("paper")["ImageNet, 256"]
+    sizes = study.base.corruption.kept(np.repeat(np.arange(1000), 1300), 1000)
+    counts = np.bincount(np.arange(1000).repeat(1300)[sizes])
+    assert (counts[0], counts[-1]) == (1280, 5)
 
 
 def test_settings_are_chosen_by_validation_not_by_test():
