@@ -77,8 +77,8 @@ class Training:
 
     dim: int
     steps: int
-    batch_size: int = 64
-    rate: float = 2e-3
+    batch_size: int = 32
+    rate: float = 3e-4
 
 
 def trained(

@@ -7,6 +7,7 @@ not what their fields promise to a user.
 """
 
 import gc
+import importlib
 import os
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +26,11 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax
 from beartype import BeartypeConf, beartype
+
+# Imported on the way to a module of ncjax, they would be compiled from their sources: the hook that
+# adds checks keeps bytecode of its own, of whatever is imported under it.
+for library in ("matplotlib.figure", "optax", "orbax.checkpoint", "pandas", "sklearn.cluster"):
+    importlib.import_module(library)
 
 # Tracing makes many objects that live on, and looking through them again and again is a sixth of
 # its time; every module ends with a full collection.

@@ -36,15 +36,17 @@ class Words(nn.Module):
     Attributes:
         vocabulary: V.
         dim: of a vector.
+        start: of the table.
     """
 
     vocabulary: int
     dim: int
+    start: nn.initializers.Initializer = nn.initializers.normal(1.0)
 
     def setup(self) -> None:
         """The table."""
         shape = (self.vocabulary, self.dim)
-        self.table = self.param("table", nn.initializers.normal(1.0), shape, jnp.float32)
+        self.table = self.param("table", self.start, shape, jnp.float32)
 
     def __call__(self, x: AnyArray) -> Float[Array, "N L d"]:
         """Of texts, relaxed or not."""

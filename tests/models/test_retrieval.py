@@ -46,3 +46,14 @@ def test_a_dual_encoder_is_an_inner_product_of_unit_vectors():
     given = model.apply(variables, passages, method="passage")
     np.testing.assert_allclose(jnp.linalg.norm(asked, axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(np.exp(2.0) * asked @ given.T, scores, rtol=1e-4, atol=1e-5)
+
+
+@both
+def test_before_training_shared_words_count_and_rare_ones_more(kind):
+    model = kind(1000, dim=256)
+    asked = np.array([[10, 900]], np.int32)
+    given = np.array([[900, 500], [10, 500], [400, 500]], np.int32)
+    scores, _ = model.init_with_output(jax.random.key(0), asked, given)
+    rare, frequent, neither = scores[0]
+    assert rare > frequent + 0.1
+    assert frequent > neither + 0.1
