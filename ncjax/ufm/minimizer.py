@@ -92,27 +92,53 @@ def minimizer(problem: Problem, *, compact: bool = False) -> Minimizer:
         )
     # Compact, a problem of any d >= K is that of d = K: one program serves all.
     d = min(d, K) if compact else d
-    best = _minimizer(dataclasses.replace(problem, feature_dim=d), compact)
+    best = _written_out(
+        _two_scalars(_reduced(problem)), dataclasses.replace(problem, feature_dim=d), compact
+    )
     if d < K and checks.is_concrete(best.common) and np.any(np.asarray(best.common) != 0):
         raise _too_small(problem, K, "its logits have a common component, so its rank is K")
     return best
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _minimizer(problem: Problem, compact: bool) -> Minimizer:
-    K, d = problem.num_classes, problem.feature_dim
+def _reduced(problem: Problem) -> Problem:
+    """One of the same tau with one sample a class: of more, one program serves all sizes."""
+    tau = problem.tau
+    sizes = {"feature_dim": 1, "samples_per_class": 1}
+    return dataclasses.replace(problem, **sizes, lambda_w=tau, lambda_h=tau)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Scalars:
+    """What a minimiser is made of, and how well it is known."""
+
+    value: Scalar
+    s: Scalar
+    common: Scalar
+    bias: Scalar
+    residual: Scalar
+
+
+@jax.jit
+def _two_scalars(problem: Problem) -> _Scalars:
     s, m = _solve(problem)
+    x = jnp.stack([s, m])
     common, bias = _split_common(m, problem)
-    residual = _residual(jnp.stack([s, m]), problem)
-    tolerance = float(jnp.finfo(s.dtype).eps) ** 0.75
+    return _Scalars(_reduced_objective(x, problem), s, common, bias, _residual(x, problem))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _written_out(found: _Scalars, problem: Problem, compact: bool) -> Minimizer:
+    fits = (found.common == 0) | (problem.feature_dim >= problem.num_classes)
+    known = found.residual <= float(jnp.finfo(found.s.dtype).eps) ** 0.75
     return Minimizer(
-        value=_reduced_objective(jnp.stack([s, m]), problem),
-        logit_gap=s,
-        common=common,
-        bias=bias,
-        params=_explicit_params(s, common, bias, problem, compact),
-        converged=(residual <= tolerance) & ((common == 0) | (d >= K)),
-        residual=residual,
+        value=found.value,
+        logit_gap=found.s,
+        common=found.common,
+        bias=found.bias,
+        params=_explicit_params(found.s, found.common, found.bias, problem, compact),
+        converged=known & fits,
+        residual=found.residual,
     )
 
 
@@ -131,6 +157,7 @@ def _loss_at(true: Scalar, other: Scalar, problem: Problem) -> Scalar:
     return problem.loss_fn(jnp.where(is_true, true, other), jnp.asarray(0))
 
 
+@jax.jit
 def _reduced_objective(x: Float[Array, "2"], problem: Problem) -> Scalar:
     K, tau, lambda_b = problem.num_classes, problem.tau, problem.lambda_b
     s, m = x
@@ -193,6 +220,7 @@ class _Local:
     curvatures: Scalar  # and of those that cancel in the Hessian
 
 
+@jax.jit  # traced once for all the places where it is called
 def _at(x: Float[Array, "2"], problem: Problem) -> _Local:
     K, tau, lambda_b = problem.num_classes, problem.tau, problem.lambda_b
     z, m = _loss_arguments(x, problem), x[1]

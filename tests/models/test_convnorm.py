@@ -236,15 +236,15 @@ def test_complex_inputs_are_refused():
 def test_second_derivatives_pass_the_native_layer(size, path):
     x = RNG.normal(size=(2, 5, 5, 2)).astype(np.float32)
     net = ConvNorm(3, size, algorithm=path)
-    params = net.init(jax.random.key(0), x)["params"]
-    towards = jax.tree.map(jnp.ones_like, params)
+    params = jax.jit(net.init)(jax.random.key(0), x)["params"]
+    towards = jax.tree.map(np.ones_like, params)
 
     def value(params):
         return jnp.square(net.apply({"params": params}, x)).sum()
 
-    slopes, product = jax.jvp(jax.grad(value), (params,), (towards,))
+    slopes, product = jax.jit(lambda p, v: jax.jvp(jax.grad(value), (p,), (v,)))(params, towards)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((slopes, product)))
     trained = net.clone(convolution="product")
-    others = jax.grad(lambda p: jnp.square(trained.apply({"params": p}, x)).sum())(params)
+    others = jax.jit(jax.grad(lambda p: jnp.square(trained.apply({"params": p}, x)).sum()))(params)
     for name, slope in slopes.items():
         np.testing.assert_allclose(others[name], slope, rtol=1e-4, atol=1e-4)

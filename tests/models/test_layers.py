@@ -36,7 +36,7 @@ def test_every_network_takes_every_norm(norm, network):
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(slopes[NAME]))
     penalties = jax.tree.leaves(new.get(PENALTIES, {}))
     assert len(penalties) == (2 if norm in ("batch", "none") else 0)
-    inference = net.apply(variables, X)[0]
+    inference = jax.jit(net.apply)(variables, X)[0]
     assert np.isfinite(inference).all()
 
 
