@@ -163,10 +163,10 @@ def main(
 
 
 def _check_paper() -> None:
-    found = {"imagenet.npz": Path(IMAGENET.dataset).exists(), BIGBIGAN: BIGBIGAN in GENERATORS}
+    found = {IMAGENET.dataset: Path(IMAGENET.dataset).exists(), BIGBIGAN: BIGBIGAN in GENERATORS}
     missing = [name for name, there in found.items() if not there]
     if missing:
-        accepted = "one with the file 'imagenet.npz' and a registered generator 'bigbigan'"
+        accepted = f"one with the file '{IMAGENET.dataset}' and a registered generator '{BIGBIGAN}'"
         remedy = "The docstring of experiments.tgt_longtail.main says what both are."
         got = f"'paper' without {' and '.join(missing)}"
         raise checks.reject("preset", got, accepted, remedy)

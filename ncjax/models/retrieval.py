@@ -36,7 +36,8 @@ class DualEncoder(nn.Module):
     def setup(self) -> None:
         """Word vectors, with a last coordinate for their weight, and a projection of each side."""
         self.words = Words(self.vocabulary, self.dim + 1, _by_rank)
-        self.of_query, self.of_passage = (nn.Dense(self.dim, kernel_init=_identity) for _ in "qp")
+        self.of_query = nn.Dense(self.dim, kernel_init=_identity)
+        self.of_passage = nn.Dense(self.dim, kernel_init=_identity)
         self.log_scale = self.param("log_scale", nn.initializers.constant(2.0), (), jnp.float32)
 
     def __call__(self, queries: Any, passages: Any) -> Float[Array, "n m"]:

@@ -101,7 +101,7 @@ def minimizer(problem: Problem, *, compact: bool = False) -> Minimizer:
 
 
 def _reduced(problem: Problem) -> Problem:
-    """One of the same tau with one sample a class: of more, one program serves all sizes."""
+    """The same two-scalar problem at one sample a class, so that one program serves all sizes."""
     tau = problem.tau
     sizes = {"feature_dim": 1, "samples_per_class": 1}
     return dataclasses.replace(problem, **sizes, lambda_w=tau, lambda_h=tau)

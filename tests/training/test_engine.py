@@ -38,6 +38,18 @@ def test_training_and_measuring_agree_over_backends_and_device_counts(on_devices
     assert on_devices(ON_DEVICES).strip() == "agreed"
 
 
+PARTS = ("train", "clean", "validation", "test")
+
+
+def test_all_parts_are_measured_by_one_program():
+    dataset = data.load("digits").corrupt(data.Corruption(per_class=20, validation=5))
+    engine = Engine(TrainConfig(widths=(4,), batch_size=50, epochs=1), dataset, "vmap")
+    state = engine.initial()
+    counts = [int(engine.collapse(state, part)[1].num_samples) for part in PARTS]
+    assert counts == [200, 200, 50, len(dataset.test_labels)]
+    assert engine._measures["whole"]._cache_size() == 1
+
+
 def texts(count=60, vocabulary=20):
     rng = np.random.default_rng(0)
     labels = (np.arange(count) % 3).astype(np.int32)

@@ -1,4 +1,5 @@
 import dataclasses
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,7 @@ CASES = [(*loss, *problem) for loss in LOSSES for problem in PROBLEMS[2:]]
 CASES += [(*LOSSES[i], *PROBLEMS[j]) for i, j in ((0, 0), (3, 0), (1, 1), (4, 1))]
 
 
+minimizer = importlib.import_module("ncjax.ufm.minimizer")  # the module, not its function
 value_and_gradient = jax.jit(jax.value_and_grad(ufm.objective))  # compiles once for all lambdas
 
 
@@ -73,6 +75,16 @@ def test_the_minimizer_agrees_with_an_independent_optimizer(
     value, gradient = value_and_gradient(best.params, problem)
     np.testing.assert_allclose(value, best.value, rtol=1e-12)
     assert np.linalg.norm(flat(gradient)) < 1e-8
+
+
+def test_one_program_serves_all_sizes_of_a_number_of_classes():
+    first = ufm.minimizer(ufm.Problem(4, 6, 3, "mse", 5e-3, 2e-3, 1e-2))
+    before = minimizer._two_scalars._cache_size()
+    for d, n in ((3, 3), (9, 12), (6, 1)):
+        ufm.minimizer(ufm.Problem(4, d, n, "mse", 5e-3, 2e-3, 1e-2))
+    assert minimizer._two_scalars._cache_size() == before
+    same = ufm.minimizer(ufm.Problem(4, 8, 12, "mse", 5e-3, 5e-4, 1e-2))  # the same tau
+    np.testing.assert_allclose(same.logit_gap, first.logit_gap, rtol=1e-12)
 
 
 def closed_form_gap(problem: ufm.Problem) -> float:
