@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ncjax import losses, tgt
+from ncjax import data, losses, tgt
 from ncjax.checks import InputError
 from ncjax.data import Corruption
-from ncjax.training import EVALUATORS, TrainConfig, guided, methods, train
+from ncjax.training import EVALUATORS, Engine, TrainConfig, guided, methods, train
 from tests.tgt.linear import Linear
 from tests.training.by_hand import PLAIN, advanced, assert_close, by_hand, images, labels
 
@@ -228,3 +228,24 @@ def test_logit_adjustment_moves_logits_by_the_frequencies_of_classes():
         return losses.cross_entropy(logits + offset[None], y).mean()
 
     assert_close(dict(after.variables), by_hand(state, rows[0, :2], objective))
+
+
+def test_unlabelled_images_are_never_those_of_validation_or_test():
+    corruption = Corruption(per_class=20, validation=5, unlabelled=True)
+    dataset = data.load("digits").corrupt(corruption)
+    held = {name: getattr(dataset, name) for name in ("validation_images", "test_images")}
+    poisoned = {name: np.full_like(images, images.max()) for name, images in held.items()}
+    dataset = dataclasses.replace(dataset, **poisoned, unlabelled=dataset.unlabelled[:20])
+
+    def marking(x):
+        flat = x.reshape(len(x), -1)
+        return jnp.where((flat == flat[:, :1]).all(1, keepdims=True), jnp.nan, flat[:, :10])
+
+    exploring = guided.TGTConfig("ours", explore="none", unlabelled=1.0)
+    config = TrainConfig(
+        widths=(8,), batch_size=50, epochs=2, method="tgt", tgt=exploring, corruption=corruption
+    )
+    engine = Engine(config, dataset, "vmap", guide=tgt.Guide(None, marking))
+    state, loss = engine.advance(engine.initial(), 8)
+    assert np.isfinite(loss)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.variables))
