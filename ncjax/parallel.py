@@ -67,14 +67,18 @@ def across_devices(
     checks.check_choice("backend", backend, BACKENDS)
     devices = tuple(jax.local_devices() if devices is None else devices)
     run = _compiled(fn, in_axes, out_axes, backend, devices)
-    ours = sum(device.process_index == jax.process_index() for device in devices)
-    return run if backend == "vmap" else _checking_shards(run, in_axes, ours)
+    return run if backend == "vmap" else _on_checked(run, in_axes, devices)
 
 
-def _checking_shards(
-    run: Callable[..., Any], in_axes: tuple[int | None, ...], shards: int
+def _on_checked(
+    run: Callable[..., Any], in_axes: tuple[int | None, ...], devices: tuple[jax.Device, ...]
 ) -> Callable[..., Any]:
-    """`run`, once every sharded argument is found to have one slice a device."""
+    """`run`, once every sharded argument is found to have one slice a device.
+
+    Others are put on the devices: where a loop passes a result on, the first call, with what comes
+    from elsewhere, would be another program to compile.
+    """
+    shards = sum(device.process_index == jax.process_index() for device in devices)
 
     def checked(*args: Any) -> Any:
         for place, (axis, arg) in enumerate(zip(in_axes, args, strict=True)):
@@ -82,6 +86,9 @@ def _checking_shards(
             if not sizes <= {(shards,)}:
                 accepted = f"one slice for each of {shards} device(s)"
                 raise checks.reject(f"argument {place}", f"leading axes {sorted(sizes)}", accepted)
+        if checks.is_concrete(args):
+            places = zip(in_axes, args, strict=True)
+            args = [replicated(arg, devices) if axis is None else arg for axis, arg in places]
         return run(*args)
 
     return checked

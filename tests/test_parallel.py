@@ -98,6 +98,23 @@ def test_one_function_compiles_once():
     assert len(traces) == 1
 
 
+@pytest.mark.parametrize("backend", parallel.BACKENDS)
+def test_a_loop_over_results_compiles_once(backend):
+    traced = []
+
+    def step(state, rows):
+        traced.append(1)
+        return jax.tree.map(lambda leaf: leaf + jax.lax.psum(rows.sum(), parallel.AXIS), state)
+
+    over = {"in_axes": (None, 0), "out_axes": None, "devices": jax.devices()[:1]}
+    step = parallel.across_devices(step, backend=backend, **over)
+    for state in ({"w": np.zeros(3, "f4")}, {"w": jnp.zeros(3)}):
+        for _ in range(3):
+            state = step(state, np.ones((1, 2), "f4"))
+        np.testing.assert_array_equal(state["w"], 6)
+    assert len(traced) == 1
+
+
 def test_the_mapped_function_may_return_several_outputs_with_their_own_axes():
     def fn(x):
         return jax.lax.psum(x, parallel.AXIS), x

@@ -93,16 +93,17 @@ class Corruption:
             labels: true labels, int `[N]`.
             num_classes: K.
         """
-        rest = np.setdiff1d(np.arange(len(labels)), self.held_out(labels, num_classes))
+        stays = np.ones(len(labels), bool)
+        stays[self.held_out(labels, num_classes)] = False
         if self.per_class is None and self.imbalance == self.share == 1:
-            return rest
-        rank = np.random.default_rng([self.seed, 1]).permutation(len(labels))
+            return np.flatnonzero(stays)
+        order = np.argsort(np.random.default_rng([self.seed, 1]).permutation(len(labels)))
         rows = []
-        for k in range(num_classes):
-            members = rest[labels[rest] == k]
-            size = min(len(members), self.per_class or len(members))
+        for k, members in enumerate(_by_class(order, labels, num_classes)):
+            available = members[stays[members]]
+            size = min(len(available), self.per_class or len(available))
             size = max(1, round(size * self.share * self.imbalance ** (-k / (num_classes - 1))))
-            rows.append(members[np.argsort(rank[members])[:size]])
+            rows.append(available[:size])
         return np.sort(np.concatenate(rows))
 
     def held_out(self, labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -116,9 +117,15 @@ class Corruption:
             InputError: a class would be left without examples.
         """
         order = np.random.default_rng([self.seed, 2]).permutation(len(labels))
-        members = [order[labels[order] == k] for k in range(num_classes)]
+        members = _by_class(order, labels, num_classes)
         least = min(map(len, members))
         if self.validation >= least:
             accepted = f"less than the {least} examples of the smallest class"
             raise checks.reject("validation", self.validation, accepted)
         return np.sort(np.concatenate([rows[: self.validation] for rows in members]))
+
+
+def _by_class(order: np.ndarray, labels: np.ndarray, num_classes: int) -> list[np.ndarray]:
+    """The rows of each class, in the given order: one sort, however many classes there are."""
+    rows = order[np.argsort(labels[order], kind="stable")]
+    return np.split(rows, np.cumsum(np.bincount(labels, minlength=num_classes))[:-1])

@@ -147,6 +147,7 @@ def train(
     )
     shares = _shares(blocks, devices)
     measure = _measure(model, points, blocks, mean, elastic_net, config)
+    params = parallel.replicated(params, devices)  # where steps leave them: one measuring program
     state, losses, measured = _optimizer(config).init(params), [], {0: measure(params)}
     taken, generator = 0, np.random.default_rng(config.seed)
     with progress.bar(total=config.steps, desc="steps", show=config.verbose) as bar:

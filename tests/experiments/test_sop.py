@@ -16,7 +16,7 @@ FEW = {
 
 @pytest.mark.usefixtures("no_type_checks")
 def test_linear_models(tmp_path, monkeypatch):
-    few = {"ranks": (3, 40), "seeds": 1, "weights": (1.0,), "traced": (1000,)}
+    few = {"ranks": (3, 40), "seeds": 1, "steps": 500, "weights": (1.0,), "traced": (100,)}
     smoke = dataclasses.replace(sop_linear.PRESETS["smoke"], **few)
     monkeypatch.setitem(sop_linear.PRESETS, "smoke", smoke)
     sop_linear.main("smoke", tmp_path / "run")
