@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from ncjax import models, runs, tgt
 from ncjax.data import wordnet
@@ -198,12 +199,9 @@ def ranked(model: models.DualEncoder, params: Any, part: str) -> dict[str, float
     return {name: float(x) for name, x in tgt.retrieval_metrics(np.concatenate(found)).items()}
 
 
-def first_of_batch(scores: Callable[..., jax.Array], part: str, size: int = 64) -> float:
+def first_of_batch(scores: Callable[..., jax.Array], part: str) -> float:
     """How often the right passage comes first among those of a batch of a part's pairs."""
     known = pairs()
-    rows = known.parts[part]
-    size = min(size, len(rows))
-    rows = rows[: len(rows) // size * size].reshape(-1, size)
 
     @jax.jit
     def share(rows: jax.Array) -> jax.Array:
@@ -211,4 +209,27 @@ def first_of_batch(scores: Callable[..., jax.Array], part: str, size: int = 64) 
         found = scores(jnp.asarray(known.queries)[rows], passages)
         return (tgt.ranks(found, jnp.arange(len(rows))) == 1).mean()
 
-    return float(np.mean([share(jnp.asarray(batch)) for batch in rows]))
+    return float(np.mean([share(jnp.asarray(batch)) for batch in _batches(part)]))
+
+
+def first_by_words(part: str) -> float:
+    """The same of TF-IDF with all words that training passages know: what no training gives."""
+    found, right = wordnet.glosses(), pairs().right
+    known = [found.definitions[row] for row in wordnet.split()[0]]
+    weighted = TfidfVectorizer(token_pattern=wordnet.WORD).fit(known)
+    shares = []
+    for batch in _batches(part):
+        queries, passages = (
+            weighted.transform([texts[row] for row in right[batch]])
+            for texts in (found.examples, found.definitions)
+        )
+        places = tgt.ranks((queries @ passages.T).toarray(), np.arange(len(batch)))
+        shares.append(np.mean(places == 1))
+    return float(np.mean(shares))
+
+
+def _batches(part: str, size: int = 64) -> np.ndarray:
+    """Numbers of a part's queries, in rows of as many as can be; the rest is left out."""
+    rows = pairs().parts[part]
+    size = min(size, len(rows))
+    return rows[: len(rows) // size * size].reshape(-1, size)

@@ -1,5 +1,7 @@
 """The experiments with teacher-guided training, at their smallest preset."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -51,6 +53,16 @@ def test_arms_train_and_end_with_tables_and_figures(
     assert all(arm in printed for arm in arms)
     for file in files:
         assert (tmp_path / "run" / file).exists()
+
+
+@pytest.mark.usefixtures("few_glosses")
+def test_words_alone_find_passages_that_share_them_and_no_others(monkeypatch):
+    found = wordnet.glosses()
+    assert retrieval.first_by_words("test") < 0.2  # three words, in any order
+    numbered = tuple(f"{text} w{row}" for row, text in enumerate(found.definitions))
+    told = dataclasses.replace(found, definitions=numbered, examples=numbered)
+    monkeypatch.setattr(wordnet, "glosses", lambda: told)
+    assert retrieval.first_by_words("train") == 1
 
 
 def test_the_preset_of_the_paper_says_what_it_needs(tmp_path):
