@@ -24,16 +24,16 @@ def trainer(
         config: of the student: arm and settings, batch size, Adam's rate.
         sizes: `student`, `labeler`, `dim` of the latent space, and `width` of the autoencoder, 0
             for principal components.
-        images: between 0 and 1, `[N, 28, 28, 1]`.
+        images: between 0 and 1, grey, `[N, H, W]` or `[N, H, W, 1]`; 28 x 28 for an autoencoder.
         labels: `[N]`.
         compiled: networks by `torch.compile`; eager if not.
     """
     torch = peer("torch")
     torch.manual_seed(0)
-    x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+    x = torch.from_numpy(images.reshape(len(images), 1, *images.shape[1:3]))
     y = torch.from_numpy(labels.astype(np.int64))
-    student = _mlp(784, [sizes["student"]])
-    labeler = _mlp(784, [sizes["labeler"]] * 2).eval().requires_grad_(False)
+    student = _mlp(x[0].numel(), [sizes["student"]])
+    labeler = _mlp(x[0].numel(), [sizes["labeler"]] * 2).eval().requires_grad_(False)
     encode, decode = _autoencoder(sizes) if sizes["width"] else _principal(x, sizes["dim"])
     if compiled:
         student, labeler, encode, decode = map(torch.compile, (student, labeler, encode, decode))
@@ -133,6 +133,6 @@ def _principal(x: Any, dim: int) -> tuple[Callable, Callable]:
         return (x.flatten(1) - mean) @ axes / deviations
 
     def decode(z: Any) -> Any:
-        return ((z * deviations) @ axes.T + mean).clamp(0, 1).view(-1, 1, 28, 28)
+        return ((z * deviations) @ axes.T + mean).clamp(0, 1).view(-1, *x.shape[1:])
 
     return encode, decode
