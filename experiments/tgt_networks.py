@@ -268,10 +268,14 @@ def draw_classes(
     tables: Mapping[str, pd.DataFrame], groups: Sequence[Sequence[int]], xlabel: str, path: Path
 ) -> None:
     """Mean accuracy on groups of classes, a panel a table, a line an arm."""
+    columns, lines = min(3, len(tables)), -(-len(tables) // 3)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(max(5.8, 3.2 * len(tables) + 0.4), 3.8), layout="constrained")
-        axes = figure.subplots(1, len(tables), squeeze=False, sharey=True)[0]
-        for ax, (title, table) in zip(axes, tables.items(), strict=True):
+        size = (max(5.8, 3.2 * columns + 0.4), 2.9 * lines + 0.9)
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
+        for ax in axes.flat[len(tables) :]:
+            ax.set_axis_off()
+        for ax, (title, table) in zip(axes.flat, tables.items(), strict=False):
             for number, (arm, rows) in enumerate(table.groupby("arm", sort=False)):
                 recalls = [tail(rows, group).mean() for group in groups]
                 style = {
@@ -282,7 +286,8 @@ def draw_classes(
                     style |= {"linestyle": "--", "markerfacecolor": "white"}
                 ax.plot(range(1, len(groups) + 1), recalls, markersize=5, label=arm, **style)
             ax.set(xlabel=xlabel, title=title, xticks=range(1, len(groups) + 1))
-        axes[0].set_ylabel("test accuracy")
-        handles, names = axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=min(5, 2 + len(tables)))
+        for ax in axes[:, 0]:
+            ax.set_ylabel("test accuracy")
+        handles, names = axes.flat[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=min(5, 2 + columns))
         plots.save(figure, path)
