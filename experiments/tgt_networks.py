@@ -268,7 +268,8 @@ def draw_classes(
     tables: Mapping[str, pd.DataFrame], groups: Sequence[Sequence[int]], xlabel: str, path: Path
 ) -> None:
     """Mean accuracy on groups of classes, a panel a table, a line an arm."""
-    columns, lines = min(3, len(tables)), -(-len(tables) // 3)
+    columns = min(3, len(tables))
+    lines = -(-len(tables) // columns)
     with mpl.rc_context(STYLE):
         size = (max(5.8, 3.2 * columns + 0.4), 2.9 * lines + 0.9)
         figure = Figure(figsize=size, layout="constrained")

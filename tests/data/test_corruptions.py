@@ -111,3 +111,13 @@ def test_corrupting_twice_is_refused():
     once = data.load("digits").corrupt(Corruption("random"))
     with pytest.raises(InputError, match="corrupted, but it must be clean"):
         once.corrupt(Corruption("random"))
+
+
+def test_the_seed_draws_which_examples_stay_and_which_are_held_out():
+    labels = np.arange(90) % 3
+    whole = [Corruption(per_class=10, validation=5, seed=seed) for seed in range(3)]
+    for part in ("kept", "held_out"):
+        rows = [set(getattr(one, part)(labels, 3).tolist()) for one in whole]
+        assert rows[0] != rows[1] != rows[2] != rows[0]
+    fewer = Corruption(per_class=4, validation=5).kept(labels, 3)
+    assert set(fewer.tolist()) < set(whole[0].kept(labels, 3).tolist())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ncjax.checks import InputError
-from ncjax.senet import ElasticNet, SelfExpressiveNet, TrainConfig, train
+from ncjax.senet import ElasticNet, SelfExpressiveNet, TrainConfig, train, training
 from tests.plugin import ROOT
 
 MODEL = SelfExpressiveNet((64,), 64)
@@ -32,7 +32,10 @@ def points():
 
 @pytest.fixture(scope="module")
 def trained(points):
-    return train(MODEL, points, NET, CONFIG)
+    before = training._measured._cache_size()
+    found = train(MODEL, points, NET, CONFIG)
+    assert training._measured._cache_size() == before + 1  # one program before and after steps
+    return found
 
 
 def test_training_comes_nearer_to_the_exact_coefficients(trained):
