@@ -154,10 +154,10 @@ def _step(
             queries["unlabelled"] = jnp.asarray(known.queries)[drawn]
         if settings.generates:
             weights["generated"] = settings.generated
-            each = jax.random.split(of_noise, len(rows))
-            queries["generated"] = explored(
-                settings, of_batch, student, each, queries["real"], None
-            )
+            each, seeds = jax.random.split(of_noise, len(rows)), queries["real"]
+            if settings.explore == "mixup":  # with the next query of the batch
+                seeds = jnp.concatenate([seeds, jnp.roll(seeds, -1, axis=0)])
+            queries["generated"] = explored(settings, of_batch, student, each, seeds, None)
         said = {name: labeler(x) for name, x in queries.items()}
 
     def objective(params: Any) -> jax.Array:

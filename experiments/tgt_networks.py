@@ -54,9 +54,8 @@ ARMS: Grids = {
 WORDS = {
     arm: tuple(one for one in grid if one.get("radius", 1.0) in (0.6, 1.0))
     for arm, grid in ARMS.items()
-    if arm != "KD + mixup"
 }
-"""For texts, at two radii, as each arm takes longer: words have nothing between them to mix."""
+"""For texts, at two radii, as each arm takes longer."""
 
 
 def tempered(temperature: float, arms: Grids = ARMS) -> Grids:

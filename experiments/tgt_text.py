@@ -2,7 +2,7 @@
 
 Students see a few hundredths of the labels, in their natural long tail; the teacher, a labeler and
 a denoising autoencoder, has seen all training definitions. The rest of these, without labels, is
-the unlabelled pool of one arm. Words have nothing between them: there is no mixup.
+the unlabelled pool of one arm.
 
     python -m experiments.tgt_text --preset cpu
 """

@@ -27,7 +27,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Shaped
 
 from ncjax.tgt.objective import disagreement
 from ncjax.tgt.protocols import Generator, Labeler, hardened
@@ -167,12 +167,15 @@ def input_noise(
 
 def mixup(
     keys: jax.Array,
-    x: Float[AnyArray, "n ..."],
-    others: Float[AnyArray, "n ..."],
+    x: Shaped[AnyArray, "n ..."],
+    others: Shaped[AnyArray, "n ..."],
     *,
     alpha: Scalar = 1.0,
-) -> Float[Array, "n ..."]:
+) -> Shaped[Array, "n ..."]:
     """Points between pairs of examples (1710.09412), for a labeler to label.
+
+    Of texts, word numbers `[n, L]`, each place is drawn from the mixture: it has the word of either
+    text, with the odds of the share.
 
     Args:
         keys: one an example, `[n]`.
@@ -180,10 +183,16 @@ def mixup(
         others: their partners.
         alpha: of the Beta distribution that the share is drawn from.
     """
-    x = jnp.asarray(x)
-    share = jax.vmap(lambda key: jax.random.beta(key, alpha, alpha, dtype=x.dtype))(keys)
+    x, others = jnp.asarray(x), jnp.asarray(others)
+    words = jnp.issubdtype(x.dtype, jnp.integer)
+    dtype = jnp.result_type(float) if words else x.dtype
+    share = jax.vmap(lambda key: jax.random.beta(key, alpha, alpha, dtype=dtype))(keys)
+    if words:
+        fresh = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+        own = jax.vmap(lambda key, p: jax.random.bernoulli(key, p, x.shape[1:]))(fresh, share)
+        return jnp.where(own, x, others)
     share = share.reshape(-1, *(1,) * (x.ndim - 1))
-    return share * x + (1 - share) * jnp.asarray(others)
+    return share * x + (1 - share) * others
 
 
 def _reworded(key: jax.Array, x: jax.Array, count: jax.Array, vocabulary: int) -> jax.Array:

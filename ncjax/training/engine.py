@@ -216,8 +216,6 @@ def _check_words(config: TrainConfig, images: np.ndarray) -> None:
     if words and int(images.max()) >= config.vocabulary:
         got = f"{config.vocabulary} for word numbers up to {images.max()}"
         raise checks.reject("vocabulary", got, "larger than every word number")
-    if words and config.method == "tgt" and config.tgt.explore == "mixup":
-        raise checks.reject("tgt.explore", "'mixup' for word numbers", "another one")
 
 
 def _unlabelled(dataset: data.Dataset) -> np.ndarray:

@@ -79,6 +79,19 @@ def test_mixup_lies_between_its_pairs():
     assert 0 <= share.min() < share.max() <= 1
 
 
+@pytest.mark.parametrize("alpha", [0.01, 1.0, 100.0])
+def test_mixed_texts_have_words_of_both_with_odds_drawn_from_the_beta_distribution(alpha):
+    ones, twos = (np.full((2000, 40), word, np.int32) for word in (1, 2))
+    many = jax.random.split(jax.random.key(1), 2000)
+    mixed = np.asarray(tgt.mixup(many, ones, twos, alpha=alpha))
+    assert mixed.dtype == np.int32
+    own = (mixed == 1).mean(1)
+    assert set(np.unique(mixed)) == {1, 2}
+    within = 1 / (4 * 40) * (1 - 1 / (2 * alpha + 1))
+    np.testing.assert_allclose(own.mean(), 0.5, atol=0.05)
+    np.testing.assert_allclose(own.var(), 1 / (4 * (2 * alpha + 1)) + within, rtol=0.1)
+
+
 def test_no_gradient_passes_what_is_explored():
     def through(scale):
         own = functools.partial(lambda x, s: s * student(x), s=scale)

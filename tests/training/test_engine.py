@@ -5,7 +5,7 @@ import pytest
 
 from ncjax import data
 from ncjax.checks import InputError
-from ncjax.training import Engine, TrainConfig, guided
+from ncjax.training import Engine, TrainConfig
 
 ON_DEVICES = """
 import dataclasses, jax, numpy as np
@@ -76,10 +76,6 @@ def test_networks_of_texts_learn_the_word_that_tells(network):
     [
         ({"network": "mlp"}, "`network`: got 'mlp' for word numbers"),
         ({"network": "bag", "vocabulary": 10}, "`vocabulary`: got 10 for word numbers up to 19"),
-        (
-            {"network": "bag", "method": "tgt", "tgt": guided.TGTConfig("run", explore="mixup")},
-            "`tgt.explore`: got 'mixup' for word numbers",
-        ),
     ],
 )
 def test_word_numbers_go_with_networks_of_texts(changes, message):
