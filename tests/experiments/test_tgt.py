@@ -2,13 +2,18 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pandas as pd
 import pytest
 
 from experiments import retrieval, tgt_longtail, tgt_lowdata, tgt_networks, tgt_retrieval, tgt_text
+from ncjax import models, tgt
 from ncjax.checks import InputError
 from ncjax.data import wordnet
+from ncjax.training import guided
 
 FEW = ("one-hot", "KD", "TGT random")
 ALL = (*FEW, "TGT gradient")
@@ -40,7 +45,7 @@ def few_glosses(tmp_path, monkeypatch):
     [
         (tgt_longtail, "ARMS", ALL, ("tgt_longtail.png", "digits/figures/tgt_path.png")),
         (tgt_lowdata, "EVEN", FEW, ("tgt_lowdata.png", "10/less_kd.md", "10/chosen.md")),
-        (tgt_text, "WORDS", ALL[1:], ("tgt_text.png", "on_the_way.md")),
+        (tgt_text, "WORDS", (*ALL[1:], "KD + mixup"), ("tgt_text.png", "on_the_way.md")),
         (tgt_retrieval, "PAIRS", FEW[1:], ("tgt_retrieval.png", "chosen.md")),
     ],
 )
@@ -53,6 +58,25 @@ def test_arms_train_and_end_with_tables_and_figures(
     assert all(arm in printed for arm in arms)
     for file in files:
         assert (tmp_path / "run" / file).exists()
+
+
+@pytest.mark.usefixtures("few_glosses")
+def test_queries_are_mixed_with_others_of_their_batch(monkeypatch):
+    model, optimizer, given = models.DualEncoder(wordnet.VOCABULARY, 4), optax.sgd(0.1), []
+
+    def mixed(settings, guide, student, keys, seeds, labels):
+        given.append(seeds)
+        return guided.explored(settings, guide, student, keys, seeds, labels)
+
+    monkeypatch.setattr(retrieval, "explored", mixed)
+    known, rows = retrieval.pairs(), retrieval.pairs().parts["train"][:4]
+    queries = known.queries[rows]
+    params = model.init(jax.random.key(0), queries, known.passages[:4])
+    guide = tgt.Guide(None, retrieval.scorer(model, params))
+    settings = guided.TGTConfig("cross-encoder", explore="mixup")
+    state, batch = (params, optimizer.init(params)), (jnp.asarray(rows), jax.random.key(1))
+    retrieval._step(model, optimizer, settings, guide, None, state, batch)
+    np.testing.assert_array_equal(given[0], np.concatenate([queries, queries[[1, 2, 3, 0]]]))
 
 
 @pytest.mark.usefixtures("few_glosses")
